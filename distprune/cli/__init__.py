@@ -1,0 +1,1 @@
+"""The command line: it reads settings, wires the layers together and prints."""

@@ -1,0 +1,69 @@
+"""The `distprune` command: its verbs, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from distprune import __version__
+from distprune.cli import check, results, run, search, ui, validate
+from distprune.errors import DistpruneError, InputError
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="distprune",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find out how far a Transformer can be cut, and which heads and neurons to keep.\n\n"
+    "Exit codes: 0 done, 1 the study failed, 2 bad input, 130 interrupted.",
+    epilog="Example: distprune search search_spaces/quickstart.yaml",
+)
+
+VERBS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+    (search.search, search.EXAMPLES),
+    (run.run, run.EXAMPLES),
+    (validate.validate, validate.EXAMPLES),
+    (results.results, results.EXAMPLES),
+    (ui.ui, ui.EXAMPLES),
+    (check.check, check.EXAMPLES),
+)
+for verb, examples in VERBS:
+    # The backspace tells click not to wrap the lines that follow.
+    app.command(epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples))(verb)
+
+
+@app.callback(invoke_without_command=True)
+def describe(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """Print the version where asked for."""
+    if version:
+        typer.echo(f"distprune {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except InputError as error:
+        fail(error, EXIT_BAD_INPUT)
+    except DistpruneError as error:
+        fail(error, EXIT_FAILED)
+
+
+def fail(error: Exception, code: int) -> None:
+    """Print each problem as one line and exit with `code`."""
+    for line in str(error).splitlines():
+        typer.echo(f"error: {line}", err=True)
+    sys.exit(code)

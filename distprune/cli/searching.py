@@ -1,0 +1,204 @@
+"""What `distprune search` wires together: the study, its display, its tracking and its figures."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from distprune.cli.progress import StudyProgress
+from distprune.cli.tables import show_leaderboard
+from distprune.core.atomic_file import write_file
+from distprune.errors import DistpruneError
+from distprune.library.history import Event, History, read_trials
+from distprune.library.leaderboard import Leaderboard
+from distprune.library.study_folder import StudyFolder
+from distprune.report.level_evidence import draw_level
+from distprune.report.study_figure import draw_study
+from distprune.search.study import Session, StudyStart, run_study, study_folder
+from distprune.search.study_file import Study
+from distprune.store.store import Store
+from distprune.tracking.tracker import Tracker, TrackingSummary
+
+TRACKING_TIMEOUT_S = 60.0
+"""How long the end of a study waits for a slow tracking server."""
+
+EXIT_INTERRUPTED = 130
+
+
+class TrackedStudy:
+    """Sends a study to MLflow as it happens; implements `distprune.search.study.StudyObserver`."""
+
+    def __init__(self, study: Study, folder: StudyFolder) -> None:
+        self._study = study
+        self._folder = folder
+        self._tracker: Tracker | None = None
+        self.start: StudyStart | None = None
+
+    def on_phase(self, text: str) -> None:
+        """Nothing to track."""
+
+    def on_start(self, start: StudyStart) -> None:
+        """Begin to track."""
+        self.start = start
+        uri, artifacts = tracking_location(self._study, self._folder)
+        self._tracker = Tracker(
+            uri=uri,
+            artifact_location=artifacts,
+            study_name=self._folder.name,
+            study_id=start.study_id,
+            metric_name=start.context.task.metric,
+            draw_level=partial(draw_level, Store(str(self._folder.store))),
+        )
+        self._tracker.start(self._folder.configuration, self._study.milestones)
+
+    def on_event(self, event: Event) -> None:
+        """Send an event."""
+        if self._tracker is not None:
+            self._tracker.notice(event)
+
+    def finish(self, leaderboard: Leaderboard) -> TrackingSummary | None:
+        """Send the results, and wait until everything is sent."""
+        if self._tracker is None:
+            return None
+        folder = self._folder
+        artifacts = [
+            (folder.leaderboard_json, ""),
+            (folder.leaderboard_csv, ""),
+            *((path, "figures") for path in sorted(folder.report.glob("*.png"))),
+            *((folder.mask(row.milestone), f"masks/{row.milestone:g}") for row in leaderboard.rows),
+        ]
+        return self._tracker.finish(artifacts, summarise(leaderboard), TRACKING_TIMEOUT_S)
+
+    def fail(self) -> None:
+        """Send what there is of a study that failed, and mark its run so."""
+        if self._tracker is not None:
+            self._tracker.finish([], {}, TRACKING_TIMEOUT_S, failed=True)
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """One call of `distprune search`."""
+
+    study: Study
+    file: Path
+    address: str | None
+    fresh: bool
+    verbose: bool
+
+    def execute(self, as_json: bool) -> None:
+        """Run the study and print its leaderboard; Ctrl-C ends it cleanly."""
+        if not self.verbose:
+            silence_libraries()
+        console = Console(stderr=True) if as_json else Console()
+        folder = study_folder(self.study)
+        tracked = TrackedStudy(self.study, folder)
+        progress = StudyProgress(console, self.study.spec.num_trials, self.study.milestones)
+        session = Session(
+            self.study, folder, (progress, tracked), self.address, self.fresh, self.verbose
+        )
+        try:
+            with progress:
+                leaderboard = run_study(session)
+                progress.on_phase("Writing figures and tracking")
+                write_figures(self.study, folder, tracked.start)
+                summary = tracked.finish(leaderboard)
+        except KeyboardInterrupt:
+            typer.echo(self._how_to_continue(), err=True)
+            leave(EXIT_INTERRUPTED)
+        except DistpruneError:
+            tracked.fail()
+            raise
+        if as_json:
+            typer.echo(leaderboard.to_json())
+            return
+        show_leaderboard(console, leaderboard)
+        typer.echo(describe_results(folder, summary, self.study))
+
+    def _how_to_continue(self) -> str:
+        # Not --fresh: it would set aside what is to be gone on with.
+        words = [word for word in sys.argv[1:] if word != "--fresh"]
+        return (
+            "\ninterrupted; nothing that was finished is lost. To go on from here: distprune "
+            f"{shlex.join(words)}"
+        )
+
+
+def tracking_location(study: Study, folder: StudyFolder) -> tuple[str, str | None]:
+    """Return MLflow's tracking URI and artifact location for a study."""
+    if study.spec.tracking.uri:
+        return study.spec.tracking.uri, None
+    return f"sqlite:///{folder.tracking_database}", str(folder.tracking_artifacts)
+
+
+def summarise(leaderboard: Leaderboard) -> dict[str, float]:
+    """Return the study's own metrics: the best at each milestone, dense and floor."""
+    summary = {f"dense/{split}": value for split, value in leaderboard.dense.items()}
+    for row in leaderboard.rows:
+        summary[f"best/{row.milestone:g}/search"] = row.search_metric
+        summary[f"best/{row.milestone:g}/retention"] = row.retention
+        if row.report_metric is not None:
+            summary[f"best/{row.milestone:g}/report"] = row.report_metric
+    return summary
+
+
+def write_figures(study: Study, folder: StudyFolder, start: StudyStart | None) -> None:
+    """Draw the study's figure into its report folder."""
+    if start is None:
+        return
+    trials = read_trials(History(folder.history).events())
+    metric = start.context.task.metric
+    figure = draw_study(trials, study.milestones, start.reference, metric)
+    write_file(folder.report / "study.png", figure)
+
+
+def describe_results(folder: StudyFolder, summary: TrackingSummary | None, study: Study) -> str:
+    """Return what there is now and what to do next."""
+    relative = _shorten(folder.root)
+    last = folder.mask(study.milestones[-1])
+    lines = [
+        f"Masks        {relative}/masks/<sparsity>/mask.safetensors, evidence beside them",
+        f"Figures      {_shorten(folder.report)}/study.png",
+        f"All trials   distprune ui {relative}",
+        f"Use a mask   distprune.Mask.load({str(_shorten(last))!r}).compact(model)",
+        f"More trials  distprune search FILE --num-trials {2 * study.spec.num_trials}",
+    ]
+    if summary is not None and summary.url:
+        lines.append(f"On MLflow    {summary.url}")
+    if summary is not None and summary.unsent:
+        lines.append(
+            f"warning: {summary.unsent} updates did not reach the tracking server; run the same "
+            "command again and they are sent"
+        )
+    return "\n".join(lines)
+
+
+def silence_libraries(names: Sequence[str] = ("ray", "optuna", "transformers", "mlflow")) -> None:
+    """Keep other libraries' progress and warnings off the terminal."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def leave(code: int) -> None:
+    """End the process at once; threads that still send or wait must not hold it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _shorten(path: Path) -> Path:
+    working = Path.cwd()
+    return path.relative_to(working) if path.is_relative_to(working) else path

@@ -1,0 +1,38 @@
+"""`distprune ui`: MLflow's pages of a study, on this machine only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+import yaml
+
+from distprune.cli.results import find_study
+from distprune.errors import ConfigError
+
+EXAMPLES = (
+    "distprune ui studies/quickstart",
+    "distprune ui studies/quickstart --port 5001",
+)
+"""Calls that `--help` shows."""
+
+
+def ui(
+    study: Path = typer.Argument(help="Folder of the study.", show_default=False),
+    port: int = typer.Option(5000, "--port", min=1, max=65535, help="Port on 127.0.0.1."),
+) -> None:
+    """Show a study's trials in MLflow, on loopback, until Ctrl-C."""
+    folder = find_study(study)
+    settings = yaml.safe_load(folder.configuration.read_text())
+    remote = settings["tracking"]["uri"]
+    if remote:
+        raise ConfigError(f"study: its runs are on the tracking server {remote}; open it there")
+    from distprune.tracking.pages import find_study_page
+    from distprune.tracking.ui import check_store, serve
+
+    uri = f"sqlite:///{folder.tracking_database}"
+    check_store(uri)
+    page = find_study_page(uri, folder.name, f"http://127.0.0.1:{port}")
+    typer.echo(f"MLflow shows {folder.name} at {page} (Ctrl-C ends it)")
+    code = serve(uri, folder.tracking_artifacts, port=port)
+    raise typer.Exit(code)

@@ -1,0 +1,96 @@
+"""Every file of a study, named in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder `<storage>/<study>` and the store beside it.
+
+    Attributes:
+        storage: Folder that holds the studies and their common store.
+        name: Name of the study.
+    """
+
+    storage: Path
+    name: str
+
+    @property
+    def root(self) -> Path:
+        """The study's own folder."""
+        return self.storage / self.name
+
+    @property
+    def store(self) -> Path:
+        """The stage store that all studies of this storage share."""
+        return self.storage / "store"
+
+    @property
+    def configuration(self) -> Path:
+        """The study file as resolved."""
+        return self.root / "study.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine that the study ran with."""
+        return self.root / "environment.json"
+
+    @property
+    def history(self) -> Path:
+        """The append-only record of the study's events."""
+        return self.root / "history.jsonl"
+
+    @property
+    def lease(self) -> Path:
+        """Held by the one driver that works on the study; outside it, so that it can be moved."""
+        return self.storage / f".{self.name}.lock"
+
+    @property
+    def optuna_journal(self) -> Path:
+        """Optuna's journal of proposals and values."""
+        return self.root / "optuna.journal"
+
+    @property
+    def ray(self) -> Path:
+        """What Ray Tune writes."""
+        return self.root / "ray"
+
+    @property
+    def tracking_database(self) -> Path:
+        """MLflow's SQLite database, where no tracking server is named."""
+        return self.root / "mlflow.db"
+
+    @property
+    def tracking_artifacts(self) -> Path:
+        """MLflow's artifacts, where no tracking server is named."""
+        return self.root / "mlflow-artifacts"
+
+    @property
+    def leaderboard_json(self) -> Path:
+        """The leaderboard for programs."""
+        return self.root / "leaderboard.json"
+
+    @property
+    def leaderboard_csv(self) -> Path:
+        """The leaderboard for spreadsheets."""
+        return self.root / "leaderboard.csv"
+
+    @property
+    def report(self) -> Path:
+        """Figures of the study."""
+        return self.root / "report"
+
+    def milestone(self, sparsity: float) -> Path:
+        """Folder of the best mask at a milestone."""
+        return self.root / "masks" / f"{sparsity:g}"
+
+    def mask(self, sparsity: float) -> Path:
+        """File of the best mask at a milestone."""
+        return self.milestone(sparsity) / "mask.safetensors"
+
+    def evidence(self, sparsity: float) -> Path:
+        """File with the numbers that speak for the mask."""
+        return self.milestone(sparsity) / "evidence.json"

@@ -1,0 +1,1 @@
+"""Figures of levels and studies; the only place that knows matplotlib."""

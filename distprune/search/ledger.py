@@ -1,0 +1,110 @@
+"""The ledger: what happens in a study is written down in order, then told to whom it concerns.
+
+It knows neither Ray nor MLflow. The history comes first, because it is the durable truth; Optuna
+and the observers are told after it, and are brought up to date from it after an interruption.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from distprune.library.history import (
+    Event,
+    History,
+    MilestoneReached,
+    Outcome,
+    TrialEnded,
+    TrialRecord,
+    TrialStarted,
+    read_trials,
+)
+from distprune.search.proposals import Proposer
+from distprune.trial.results import MilestoneReport
+from distprune.trial.spec import TrialSpec
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial to run."""
+
+    number: int
+    spec: TrialSpec
+
+
+@dataclass
+class Ledger:
+    """Hands out trials and records what becomes of them.
+
+    Attributes:
+        num_trials: Trials of the study in all.
+        num_milestones: Milestones of the study.
+        history: Where events are written down.
+        proposer: Proposes new trials and is told about them.
+        observers: Called with each new event.
+    """
+
+    num_trials: int
+    num_milestones: int
+    history: History
+    proposer: Proposer
+    observers: Sequence[Observer] = ()
+    trials: dict[int, TrialRecord] = field(init=False)
+    _interrupted: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trials = read_trials(self.history.events())
+        self._interrupted = [n for n, record in sorted(self.trials.items()) if not record.end]
+        self.proposer.reconcile(self.trials)
+
+    def assign(self) -> Assignment | None:
+        """Return the next trial, interrupted ones before new ones; None = no more."""
+        if self._interrupted:
+            number = self._interrupted.pop(0)
+            return Assignment(number, TrialSpec.model_validate(self.trials[number].start.spec))
+        number = max(self.trials, default=-1) + 1
+        if number >= self.num_trials:
+            return None
+        proposal = self.proposer.propose(number)
+        start = TrialStarted(
+            number=number,
+            time=time.time(),
+            spec=proposal.spec.model_dump(mode="json"),
+            parameters=dict(proposal.values),
+            proposal=proposal.number,
+        )
+        self._record(start)
+        return Assignment(number, proposal.spec)
+
+    def report(self, number: int, report: MilestoneReport) -> None:
+        """Record that a trial reached a milestone; a repetition after a restart changes nothing."""
+        if report.milestone in self.trials[number].reports:
+            return
+        self._record(MilestoneReached(number, time.time(), report))
+        self.proposer.report(self.trials[number].start.proposal, report)
+
+    def end(self, number: int, outcome: Outcome | None = None, message: str = "") -> None:
+        """Record that a trial ended; None = completed or stopped, as its last milestone says."""
+        record = self.trials[number]
+        if record.end is not None:
+            return
+        last = max(record.reports, default=0)
+        if outcome is None:
+            outcome = Outcome.COMPLETED if last == self.num_milestones else Outcome.STOPPED
+        self._record(TrialEnded(number, time.time(), outcome, message))
+        objective = record.reports[last].report.objective if last else None
+        self.proposer.tell(record.start.proposal, outcome, objective)
+
+    def _record(self, event: Event) -> None:
+        self.history.append(event)
+        if isinstance(event, TrialStarted):
+            self.trials[event.number] = TrialRecord(event)
+        elif isinstance(event, MilestoneReached):
+            self.trials[event.number].reports[event.report.milestone] = event
+        else:
+            self.trials[event.number].end = event
+        for observe in self.observers:
+            observe(event)

@@ -1,0 +1,109 @@
+"""Settings of a study: what is searched, how, where it is kept and what it may use."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from distprune.methods.spec import Spec
+from distprune.trial.reporter import Objective
+
+RESERVED_NAMES = ("store",)
+
+
+class SamplerSpec(Spec):
+    """Who proposes configurations."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    """Optuna's TPE, or uniform draws."""
+    startup_trials: int = Field(6, ge=1)
+    """Trials drawn uniformly before TPE has something to go by."""
+
+
+class StoppingSpec(Spec):
+    """ASHA over milestones: at a rung, a trial goes on if it is among the best so far."""
+
+    reduction_factor: int = Field(2, ge=2)
+    """One in this many trials goes on at each rung."""
+    grace_milestones: int = Field(1, ge=1)
+    """The first milestone at which a trial can be stopped."""
+
+
+class ResourcesSpec(Spec):
+    """What stages and trials may use; None = from the cluster."""
+
+    cpus_per_stage: int = Field(1, ge=1)
+    """Cores, and so threads, of one stage."""
+    gpus_per_stage: float | None = Field(None, ge=0.0, le=1.0)
+    """GPUs of one stage; fractions share a card. None = one where the cluster has any."""
+    shared_cpus: int | None = Field(None, ge=1)
+    """Cores of a stage that all trials wait for; None = all cores of a node."""
+    max_concurrent: int | None = Field(None, ge=1)
+    """Trials at a time; None = as many as stages fit on the cluster."""
+    trial_memory_mib: int = Field(300, ge=64)
+    """Memory of the light process that walks a trial."""
+
+
+class TrackingSpec(Spec):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None = None
+    """http(s) address of a tracking server; None = a SQLite file beside the study."""
+
+
+class StudySpec(Spec):
+    """A study file, ranges in `trial` unresolved."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Name of the study and of its folder."""
+    storage: str = "studies"
+    """Folder of all studies and their common store."""
+    num_trials: int = Field(20, ge=1)
+    """Trials in all."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of the proposals."""
+    objective: Objective = Objective.CURVE
+    """`curve`: mean retention over the milestones reached; `target`: at the last one reached."""
+    milestones: tuple[float, ...] | int = 5
+    """Sparsities at which trials are compared, the last is the target; or how many equal steps."""
+    sampler: SamplerSpec = SamplerSpec()
+    stopping: StoppingSpec | None = StoppingSpec()
+    """None = every trial runs to the target."""
+    start_with: tuple[dict[str, Any], ...] = ()
+    """Values, by dotted name below `trial`, of the first trials."""
+    resources: ResourcesSpec = ResourcesSpec()
+    tracking: TrackingSpec = TrackingSpec()
+    trial: dict[str, Any]
+    """A trial's settings; any of them can be a range."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED_NAMES:
+            raise ValueError(
+                "must begin with a letter or digit, go on with letters, digits, '.', '_' or '-', "
+                "and not be 'store'"
+            )
+        return name
+
+    @field_validator("storage")
+    @classmethod
+    def _check_storage(cls, storage: str) -> str:
+        if not storage.strip() or "://" in storage:
+            raise ValueError("must be the path of a folder, on a cluster one that all nodes share")
+        return storage
+
+    @field_validator("milestones")
+    @classmethod
+    def _check_milestones(cls, milestones: tuple[float, ...] | int) -> tuple[float, ...] | int:
+        if isinstance(milestones, int):
+            if not 1 <= milestones <= 100:
+                raise ValueError("must be 1 to 100 milestones")
+            return milestones
+        ordered = all(a < b for a, b in itertools.pairwise(milestones))
+        if not milestones or not ordered or milestones[0] <= 0 or milestones[-1] >= 1:
+            raise ValueError("must increase, and lie between 0 and 1, both excluded")
+        return milestones

@@ -1,0 +1,60 @@
+"""Every folder and file name of a store, relative to its root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StorePaths:
+    """Names of a store's folders and files, as POSIX paths relative to its root."""
+
+    entries: str = "entries"
+    damaged: str = "damaged"
+    temporary: str = "temporary"
+    leases: str = "leases"
+    manifest_name: str = "manifest.json"
+
+    @property
+    def guard(self) -> str:
+        """Name the file whose lock protects changes of leases and removals of entries."""
+        return f"{self.leases}/guard"
+
+    def entry(self, key: str) -> str:
+        """Name the folder of an entry."""
+        return f"{self.entries}/{key[:2]}/{key}"
+
+    def files(self, key: str, folder: str) -> str:
+        """Name the folder of an entry's files; `folder` is "" or a subfolder of the entry."""
+        return f"{self.entry(key)}/{folder}" if folder else self.entry(key)
+
+    def manifest(self, key: str) -> str:
+        """Name the manifest of an entry."""
+        return f"{self.entry(key)}/{self.manifest_name}"
+
+    def set_aside(self, key: str, attempt: int) -> str:
+        """Name the folder of the `attempt`-th damaged entry of a key."""
+        return f"{self.damaged}/{key}-{attempt}"
+
+    def lease(self, key: str) -> str:
+        """Name the lease file of a key."""
+        return f"{self.leases}/{key}.json"
+
+
+PATHS = StorePaths()
+
+
+def default_cache(root: str) -> Path:
+    """Choose the local folder that holds copies of a remote store's files.
+
+    Args:
+        root: The URI of the store.
+
+    Returns:
+        A folder of this user, one for each root; it may not exist yet.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "distprune" / "store" / hashlib.sha256(root.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""A study's history as MLflow runs; the only place that knows MLflow."""

@@ -1,0 +1,99 @@
+"""Every name that a tracked study shows: experiments, runs, tags, metrics and artifacts.
+
+Experiment   distprune/<study name>
+Study run    <study name>; the resolved study file, summary metrics, leaderboard and figures
+Trial run    trial-007, nested; searched and fixed settings as parameters
+
+metrics of a trial, step = milestone (1, 2, ...)
+    retention             retention of the first model that reaches the milestone
+    objective             what the study maximises, after this milestone
+    <metric>              the task's metric of that model on the search split
+metrics of a trial, step = level (0 = dense)
+    level/<metric>        the task's metric on the search split
+    level/sparsity        target sparsity of the level, in [0, 1)
+    level/heads_kept, level/neurons_kept, level/seconds
+artifacts of a trial
+    masks/level-03.safetensors, importance/level-03.png
+"""
+
+from __future__ import annotations
+
+import re
+
+STUDY = "distprune.study"
+"""Tag: name of the study."""
+STUDY_ID = "distprune.study_id"
+"""Tag: what tells studies of one name apart."""
+KIND = "distprune.kind"
+"""Tag: `study` or `trial`."""
+TRIAL = "distprune.trial"
+"""Tag: number of the trial."""
+OUTCOME = "distprune.outcome"
+"""Tag: `completed`, `stopped`, `diverged` or `failed`; absent while the trial runs."""
+MESSAGE = "distprune.message"
+"""Tag: why a trial diverged or failed."""
+MILESTONE = "distprune.milestone"
+"""Tag: the last milestone of which everything has been sent."""
+SEARCHED = "distprune.searched"
+"""Tag: names of the parameters that the study searches over; the others are fixed."""
+
+PARENT_RUN = "mlflow.parentRunId"
+"""MLflow's tag that nests a run."""
+SOURCE_NAME = "mlflow.source.name"
+"""MLflow's tag of the program."""
+DESCRIPTION = "mlflow.note.content"
+"""MLflow's tag of the text on a run's page."""
+
+EXPERIMENT_KIND = "mlflow.experimentKind"
+"""MLflow's tag of an experiment: which of its pages are shown."""
+MODEL_DEVELOPMENT = "custom_model_development"
+
+KIND_STUDY = "study"
+KIND_TRIAL = "trial"
+
+RETENTION = "retention"
+OBJECTIVE = "objective"
+LEVEL_SPARSITY = "level/sparsity"
+LEVEL_HEADS = "level/heads_kept"
+LEVEL_NEURONS = "level/neurons_kept"
+LEVEL_SECONDS = "level/seconds"
+
+MASKS = "masks"
+"""Artifact folder of a trial's masks."""
+IMPORTANCE = "importance"
+"""Artifact folder of a trial's importance figures."""
+
+
+def name_experiment(study_name: str) -> str:
+    """Name the experiment of a study."""
+    return f"distprune/{study_name}"
+
+
+def name_trial(number: int) -> str:
+    """Name the run of a trial so that names sort by number."""
+    return f"trial-{number:03d}"
+
+
+def name_level(level: int) -> str:
+    """Name the files of a level, without suffix."""
+    return f"level-{level:02d}"
+
+
+def name_level_metric(metric_name: str) -> str:
+    """Name the task's metric of a level."""
+    return f"level/{clean_name(metric_name)}"
+
+
+def clean_name(name: str) -> str:
+    """Replace what MLflow does not allow in the name of a metric or parameter by `_`."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+
+
+def describe_study(metric_name: str, milestones: tuple[float, ...]) -> str:
+    """Write the text on the study run's page, Markdown."""
+    grid = ", ".join(f"{number}: {sparsity:g}" for number, sparsity in enumerate(milestones, 1))
+    return (
+        f"Each nested run is one trial. `retention`, `objective` and `{metric_name}` are by "
+        f"milestone (step: sparsity = {grid}); metrics under `level/` are by pruning level, 0 = "
+        "dense. Masks and importance figures are artifacts of the trials."
+    )

@@ -1,0 +1,1 @@
+"""One trial in this process, without Ray: its settings, its stages, its levels, what it reports."""

@@ -1,0 +1,43 @@
+"""Stage `evaluate`: the task's metric of a model on one split, and its raw outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from distprune.core.mask import Mask
+from distprune.store.store import Store
+from distprune.trial.request import StageRequest
+from distprune.trial.stages import METRICS_FILE
+from distprune.trial.work.batches import iterate_batches
+from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
+
+EVALUATION_BATCH = 64
+"""Examples of a batch; without gradients, so larger than in training."""
+
+
+def work(request: StageRequest, store: Store, folder: Path) -> None:
+    """Write the metric, and the logits and labels that it was made of."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    settings = request.settings
+    device = find_device()
+    model = load_input_model(request, store, "weights", Mask.unpack(settings["mask"]))
+    model.to(device).eval()
+    task = open_task(request, store)
+    dataset = task.split(settings["split"])
+    logits = np.zeros((len(dataset), settings["num_labels"]), dtype=np.float32)
+    with torch.no_grad(), autocast(device, settings["precision"]):
+        for rows, batch in iterate_batches(
+            dataset, range(len(dataset)), EVALUATION_BATCH, request.places["checkpoint"], device
+        ):
+            batch.pop("labels")
+            logits[rows] = model(**batch).logits.float().cpu().numpy()
+    labels = np.asarray(dataset["labels"])
+    metric = task.metric.compute(logits, labels)
+    save_file({"logits": logits, "labels": labels}, folder / "outputs.safetensors")
+    summary = {"metric": metric, "name": task.metric.name, "examples": len(labels)}
+    (folder / METRICS_FILE).write_text(json.dumps(summary))

@@ -1,0 +1,39 @@
+"""Stage `retrain`: train the compact model of a mask from given weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distprune.core.mask import Mask
+from distprune.methods.spec import Recipe
+from distprune.store.store import Store
+from distprune.trial.request import StageRequest
+from distprune.trial.stages import WEIGHTS_FILE
+from distprune.trial.work.inputs import load_input_model, open_task
+from distprune.trial.work.training import train
+from distprune.trial.work.weights import save_weights
+
+
+def work(request: StageRequest, store: Store, folder: Path) -> None:
+    """Write the weights of the retrained compact model."""
+    settings = request.settings
+    checkpoint = request.places["checkpoint"]
+    mask = Mask.unpack(settings["mask"])
+    model = load_input_model(request, store, "start", mask)
+    train(
+        model,
+        open_task(request, store),
+        Recipe.model_validate(settings["recipe"]),
+        checkpoint=checkpoint,
+        seed=request.seed,
+        precision=settings["precision"],
+        teacher=_load_teacher(request, store),
+    )
+    save_weights(model, mask, checkpoint, settings["num_labels"], folder / WEIGHTS_FILE)
+
+
+def _load_teacher(request: StageRequest, store: Store) -> Any | None:
+    return (
+        load_input_model(request, store, "teacher", None) if "teacher" in request.inputs else None
+    )

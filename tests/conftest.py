@@ -1,0 +1,40 @@
+"""Settings that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.tiny_study import save_checkpoint, write_task
+
+# Before torch is imported: on tiny models, threads of parallel workers wait for each other (6 x).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shared machines stall: a slow example is no failure. The same examples everywhere, every time.
+settings.register_profile("distprune", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("distprune")
+
+
+@pytest.fixture(scope="session")
+def mlm_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint with its own masked language modelling head."""
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "mlm", has_mlm_head=True)
+
+
+@pytest.fixture(scope="session")
+def body_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint without a head."""
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "body", has_mlm_head=False)
+
+
+@pytest.fixture(scope="session")
+def word_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classification task that the tiny checkpoints learn in a second."""
+    return write_task(tmp_path_factory.mktemp("tasks") / "words.csv")
+
+
+@pytest.fixture(scope="session")
+def degree_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A regression task that the tiny checkpoints learn in a second."""
+    return write_task(tmp_path_factory.mktemp("tasks") / "degrees.csv", is_regression=True)
