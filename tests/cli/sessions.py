@@ -19,7 +19,8 @@ MARK = "DISTPRUNE_TEST_SESSION"
 """Environment variable by which all processes of a session are found again, Ray's too."""
 
 START_LIMIT_S = 150.0
-END_LIMIT_S = 40.0
+END_LIMIT_S = 90.0
+"""Two of Ray's agents try for 60 s (ray 2.60, `publish_error_to_driver`) to tell a dead driver."""
 
 
 @dataclass
@@ -77,10 +78,10 @@ class Session:
         wanted = f"{MARK}={self.mark}".encode()
         return [pid for pid in list_processes() if wanted in read_environment(pid)]
 
-    def find_orphans(self) -> list[int]:
+    def find_orphans(self) -> list[str]:
         """List what is alive of the session a while after its driver has ended."""
         wait_until(lambda: not self.find_processes(), END_LIMIT_S)
-        return self.find_processes()
+        return [describe_process(pid) for pid in self.find_processes()]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Ended:
     code: int
     out: str
     err: str
-    orphans: tuple[int, ...] = ()
+    orphans: tuple[str, ...] = ()
 
 
 def finish(session: Session) -> Ended:
@@ -151,6 +152,17 @@ def read_environment(pid: int) -> list[bytes]:
         return [] if state == "Z" else Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
+
+
+def describe_process(pid: int) -> str:
+    """Return what is needed to find out why a process is still alive."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return f"{pid} (gone now)"
+    facts = [line.replace("\t", " ") for line in status if line.startswith(("State", "PPid"))]
+    return f"{pid} {command} {facts}"
 
 
 def kill_quietly(pid: int) -> None:

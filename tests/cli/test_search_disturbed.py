@@ -86,9 +86,9 @@ def disturbed(make_search: Callable[[str], Path]) -> Disturbed:
         with start_search(study) as next_session:
             num_reports.append(wait_for_report(next_session))
             next_session.kill_all()
+        with start_search(study) as last_session:
+            last = finish(last_session)
         killed = finish(session)
-    with start_search(study) as session:
-        last = finish(session)
     return Disturbed(interrupted, killed, last, second_driver, driver_pid, num_reports)
 
 
