@@ -41,6 +41,16 @@ class Entry:
         """Names of the files, sorted, as in "train/data.arrow"; without the manifest."""
         return self.manifest.files
 
+    @property
+    def seconds(self) -> float:
+        """Wall time that the entry's files took to make: what finding them instead has saved."""
+        return self.manifest.seconds
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files, the manifest not counted."""
+        return self.manifest.num_bytes
+
     def path(self, name: str) -> Path:
         """Give the local path of a file; never write to it.
 

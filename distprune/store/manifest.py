@@ -12,7 +12,7 @@ from typing import Any
 from distprune.store.content import DamagedEntryError, FileRecord, check_file_name
 from distprune.store.key import JSON, PlainJSON, content_key
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Manifest:
     created: str
     """When the entry was written, ISO 8601 in UTC."""
 
+    seconds: float
+    """Wall time that its files took to make."""
+
     @property
     def record(self) -> Mapping[str, JSON]:
         """The caller's record, read-only."""
@@ -44,12 +47,18 @@ class Manifest:
         """File names, sorted."""
         return tuple(sorted(self.file_records))
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files, the manifest not counted."""
+        return sum(record.size for record in self.file_records.values())
+
     def to_bytes(self) -> bytes:
         """Spell the manifest as JSON, with a checksum over all of it."""
         body: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "key": self.key,
             "created": self.created,
+            "seconds": self.seconds,
             "record": self.values,
             "folder": self.folder,
             "files": {name: asdict(self.file_records[name]) for name in self.files},
@@ -99,4 +108,5 @@ def _build(body: dict[str, Any]) -> Manifest:
         file_records=files,
         folder=body["folder"],
         created=body["created"],
+        seconds=float(body["seconds"]),
     )

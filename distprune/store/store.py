@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,8 +125,10 @@ class Store:
         values = cast("dict[str, PlainJSON]", plain_json(record, "record"))
         action = f"commit entry {key}"
         with self._location.temporary_folder() as folder:
+            started = time.monotonic()
             with writer_failures(str(folder.parent), action, folder):
                 write(folder)
+            seconds = time.monotonic() - started
             with storage_failures(self.root, action):
                 manifest = Manifest(
                     key=key,
@@ -133,6 +136,7 @@ class Store:
                     file_records=record_files(folder),
                     folder=self._location.choose_folder(),
                     created=datetime.now(UTC).isoformat(),
+                    seconds=round(seconds, 3),
                 )
                 return self._publish(folder, manifest)
 

@@ -14,6 +14,7 @@ MANIFEST = Manifest(
     file_records={"b.json": FileRecord(3, "0" * 64), "a/x": FileRecord(0, "1" * 64)},
     folder="",
     created="2030-01-01T00:00:00+00:00",
+    seconds=12.5,
 )
 
 
@@ -53,9 +54,9 @@ def test_a_manifest_of_another_key_is_damaged() -> None:
 def test_another_schema_version_is_damaged() -> None:
     body = json.loads(MANIFEST.to_bytes())
     del body["checksum"]
-    body["schema_version"] = 2
+    body["schema_version"] = 1
     body["checksum"] = content_key(body)
-    with pytest.raises(DamagedEntryError, match="schema version 2, known is 1"):
+    with pytest.raises(DamagedEntryError, match="schema version 1, known is 2"):
         parse_manifest(json.dumps(body).encode(), KEY)
 
 

@@ -1,6 +1,7 @@
 import pickle
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_local_layout(local_store: Store, tmp_path: Path) -> None:
         f"{entry}/train/data.bin",
     ]
     assert list((tmp_path / "store" / "temporary").iterdir()) == []
+
+
+def test_an_entry_knows_what_it_cost(store: Store) -> None:
+    def write(folder: Path) -> None:
+        time.sleep(0.05)
+        (folder / "a").write_bytes(b"123")
+        (folder / "b").write_bytes(b"45")
+
+    key = content_key("cost")
+    made = store.commit(key, write, {})
+    found = store.find(key)
+    assert found is not None
+    assert (found.seconds, found.num_bytes) == (made.seconds, 5)
+    assert 0.05 <= found.seconds < 5.0
 
 
 def test_an_entry_may_have_a_record_only(store: Store) -> None:

@@ -54,7 +54,7 @@ def change_record(folder: Path) -> None:
 
 def take_a_newer_schema(folder: Path) -> None:
     path = folder / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 3'))
 
 
 def stand_in_the_way(folder: Path) -> None:
@@ -70,7 +70,7 @@ DAMAGES = [
     (break_manifest, "the manifest cannot be read"),
     (lose_manifest, "'manifest.json' is missing"),
     (change_record, "does not match its checksum"),
-    (take_a_newer_schema, "schema version 2, known is 1"),
+    (take_a_newer_schema, "schema version 3, known is 2"),
     (stand_in_the_way, "'manifest.json' is missing"),
 ]
 
