@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from distprune.cli.durations import format_duration
+from distprune.cli.usage import describe_usage
 from distprune.library.history import (
     Event,
     MilestoneReached,
@@ -20,8 +22,16 @@ from distprune.library.history import (
     TrialStarted,
 )
 from distprune.library.leaderboard import choose_best
+from distprune.library.study_usage import sum_up_study
+from distprune.trial.usage import Usage
 
 REFRESH_PER_SECOND = 2
+
+
+def _describe_answer(event: TrialStarted) -> str:
+    """Say where the results of a trial come from that is not run."""
+    equal = "" if event.equal_to is None else f"; it keeps the same units as trial {event.equal_to}"
+    return f"answered from the store{equal}"
 
 
 class StudyProgress:
@@ -73,6 +83,8 @@ class StudyProgress:
         """Show a trial's start, milestone or end."""
         if isinstance(event, TrialStarted):
             self._trials.setdefault(event.number, TrialRecord(event))
+            if event.is_stored:
+                self._say_event(event, f"trial {event.number}: {_describe_answer(event)}")
             return
         record = self._trials[event.number]
         if isinstance(event, MilestoneReached):
@@ -89,6 +101,8 @@ class StudyProgress:
             self._say_event(
                 event, f"trial {event.number}: {event.outcome}{note}; {self._summary()}"
             )
+            if self._num_ended() == self._num_trials:
+                self._say_event(event, describe_usage(self._usage()))
 
     @property
     def _metric_name(self) -> str:
@@ -105,6 +119,9 @@ class StudyProgress:
         """Say what happened in this session; what earlier ones did is in the tables."""
         if event.time >= self._session_start:
             self._say(text)
+
+    def _usage(self) -> Usage:
+        return sum_up_study(self._start.shared if self._start else (), self._trials.values())
 
     def _num_ended(self) -> int:
         return sum(1 for record in self._trials.values() if record.end)
@@ -127,7 +144,8 @@ class StudyProgress:
         bar = ProgressBar(total=self._num_trials, completed=self._num_ended(), width=40)
         progress = Table.grid(padding=(0, 2))
         progress.add_row(bar, self._summary())
-        return Group(head, progress, "", self._running_table(), "", self._best_table())
+        usage = Text(describe_usage(self._usage()), style="dim")
+        return Group(head, progress, usage, "", self._running_table(), "", self._best_table())
 
     def _running_table(self) -> Table:
         table = Table(
@@ -167,10 +185,3 @@ class StudyProgress:
                     str(best.trial.number),
                 )
         return table
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as `1:02:03` or `2:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

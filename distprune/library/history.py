@@ -41,6 +41,8 @@ class TrialStarted:
         spec: The whole trial specification.
         parameters: The searched values by dotted name.
         proposal: Number of the trial in Optuna's study.
+        is_stored: Every stage of it was in the store, so it was answered from there and not run.
+        equal_to: The earlier trial of this study whose every level was the same, if there is one.
     """
 
     number: int
@@ -48,6 +50,8 @@ class TrialStarted:
     spec: Mapping[str, Any]
     parameters: Mapping[str, Any]
     proposal: int
+    is_stored: bool = False
+    equal_to: int | None = None
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ class StudyFolder:
         return self.root / "optuna.journal"
 
     @property
+    def shared_stages(self) -> Path:
+        """Stages that the driver ran for all trials, and what they cost."""
+        return self.root / "shared_stages.json"
+
+    @property
     def ray(self) -> Path:
         """What Ray Tune writes."""
         return self.root / "ray"
@@ -83,9 +88,14 @@ class StudyFolder:
         """Figures of the study."""
         return self.root / "report"
 
+    @property
+    def masks(self) -> Path:
+        """The library of masks, a folder for each milestone."""
+        return self.root / "masks"
+
     def milestone(self, sparsity: float) -> Path:
         """Folder of the best mask at a milestone."""
-        return self.root / "masks" / f"{sparsity:g}"
+        return self.masks / f"{sparsity:g}"
 
     def mask(self, sparsity: float) -> Path:
         """File of the best mask at a milestone."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import ray
 
+from distprune.core.selection import ROUNDING
 from distprune.errors import ConfigError
 from distprune.search.spec import ResourcesSpec
 
@@ -101,10 +102,24 @@ def check_resources(resources: ResourcesSpec) -> None:
             )
 
 
+def count_slots(resources: ResourcesSpec) -> int:
+    """Return how many stages run at a time on the cluster as it is now, at least one."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max(1, sum(_count_node_slots(node, resources) for node in nodes))
+
+
 def count_concurrent(resources: ResourcesSpec) -> int:
-    """Return how many trials run at a time: as many as their stages fit on the cluster."""
-    total = ray.cluster_resources()
-    fits = int(total.get("CPU", 0) // resources.cpus_per_stage)
+    """Return how many trials run at a time.
+
+    Trials that wait for the same stage leave cores idle, and a trial holds none itself; so there
+    are half as many again as stages fit on the cluster.
+    """
+    slots = count_slots(resources)
+    return resources.max_concurrent or slots + (slots + 1) // 2
+
+
+def _count_node_slots(node: dict[str, float], resources: ResourcesSpec) -> int:
+    slots = int(node.get("CPU", 0) // resources.cpus_per_stage)
     if resources.gpus_per_stage:
-        fits = min(fits, int(total.get("GPU", 0) / resources.gpus_per_stage))
-    return resources.max_concurrent or max(1, fits)
+        slots = min(slots, int(node.get("GPU", 0) / resources.gpus_per_stage + ROUNDING))
+    return slots

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from distprune.errors import StorageError, StudyExistsError
 
@@ -33,15 +35,25 @@ def hold_study(path: Path, name: str) -> Iterator[None]:
             "folder with `storage`"
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_to_lock(file):
             file.seek(0)
             raise StudyExistsError(
                 f"study {name!r}: {file.read().strip() or 'another process'} is working "
                 "on it; wait for it to end, or give this study another name"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         yield
+
+
+def _try_to_lock(file: IO[str]) -> bool:
+    """Lock the file; try again for a moment, since who asks if a study runs holds it for one."""
+    for pause_s in (0.01, 0.1, 0.5, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause_s)
+        else:
+            return True
+    return False

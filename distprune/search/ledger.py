@@ -39,12 +39,16 @@ class Assignment:
 class Ledger:
     """Hands out trials and records what becomes of them.
 
+    A trial of which every stage is stored is answered at once and never handed out.
+
     Attributes:
         num_trials: Trials of the study in all.
         num_milestones: Milestones of the study.
         history: Where events are written down.
         proposer: Proposes new trials and is told about them.
         observers: Called with each new event.
+        answer: Returns what a trial would report, if all of it is stored; else None.
+        on_answered: Called with the reports of a trial that was answered.
     """
 
     num_trials: int
@@ -52,6 +56,8 @@ class Ledger:
     history: History
     proposer: Proposer
     observers: Sequence[Observer] = ()
+    answer: Callable[[TrialSpec], Sequence[MilestoneReport] | None] = lambda spec: None
+    on_answered: Callable[[Sequence[MilestoneReached]], None] = lambda reports: None
     trials: dict[int, TrialRecord] = field(init=False)
     _interrupted: list[int] = field(init=False)
 
@@ -61,23 +67,47 @@ class Ledger:
         self.proposer.reconcile(self.trials)
 
     def assign(self) -> Assignment | None:
-        """Return the next trial, interrupted ones before new ones; None = no more."""
-        if self._interrupted:
+        """Return the next trial to run, interrupted ones before new ones; None = no more."""
+        while self._interrupted:
             number = self._interrupted.pop(0)
-            return Assignment(number, TrialSpec.model_validate(self.trials[number].start.spec))
-        number = max(self.trials, default=-1) + 1
-        if number >= self.num_trials:
-            return None
-        proposal = self.proposer.propose(number)
-        start = TrialStarted(
-            number=number,
-            time=time.time(),
-            spec=proposal.spec.model_dump(mode="json"),
-            parameters=dict(proposal.values),
-            proposal=proposal.number,
-        )
-        self._record(start)
-        return Assignment(number, proposal.spec)
+            start = self.trials[number].start
+            spec = TrialSpec.model_validate(start.spec)
+            reports = self.answer(spec) if start.is_stored else None
+            if reports is None:
+                return Assignment(number, spec)
+            self._close(number, reports)
+        while (number := max(self.trials, default=-1) + 1) < self.num_trials:
+            proposal = self.proposer.propose(number)
+            reports = self.answer(proposal.spec)
+            start = TrialStarted(
+                number=number,
+                time=time.time(),
+                spec=proposal.spec.model_dump(mode="json"),
+                parameters=dict(proposal.values),
+                proposal=proposal.number,
+                is_stored=reports is not None,
+                equal_to=self._find_equal(reports) if reports else None,
+            )
+            self._record(start)
+            if reports is None:
+                return Assignment(number, proposal.spec)
+            self._close(number, reports)
+        return None
+
+    def _close(self, number: int, reports: Sequence[MilestoneReport]) -> None:
+        """Record all reports of a trial that was answered, and its end."""
+        for report in reports:
+            self.report(number, report)
+        self.end(number)
+        self.on_answered(tuple(self.trials[number].reports.values()))
+
+    def _find_equal(self, reports: Sequence[MilestoneReport]) -> int | None:
+        """Return the first trial whose levels all come from the same entries."""
+        wanted = [level.lineage.evaluation for report in reports for level in report.new_levels]
+        for number, record in self.trials.items():
+            if [level.lineage.evaluation for level in record.levels] == wanted:
+                return number
+        return None
 
     def report(self, number: int, report: MilestoneReport) -> None:
         """Record that a trial reached a milestone; a repetition after a restart changes nothing."""

@@ -42,7 +42,7 @@ class ResourcesSpec(Spec):
     shared_cpus: int | None = Field(None, ge=1)
     """Cores of a stage that all trials wait for; None = all cores of a node."""
     max_concurrent: int | None = Field(None, ge=1)
-    """Trials at a time; None = as many as stages fit on the cluster."""
+    """Trials at a time; None = half as many again as stages fit on the cluster."""
     trial_memory_mib: int = Field(300, ge=64)
     """Memory of the light process that walks a trial."""
 

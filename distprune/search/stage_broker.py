@@ -1,7 +1,8 @@
 """Stages on Ray: one broker actor maps keys to running tasks, so that each is computed once.
 
-A trial that waits for a stage holds no core. The task has the cores and GPUs that the stage needs,
-and Ray starts it again where its node died.
+A trial that waits for a stage holds no core. The task has the cores and GPUs that the stage needs.
+Ray starts it again where its worker or node died, and the broker where its own did; the trials then
+ask again, and the store's leases keep a stage that still runs from being computed beside itself.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 
 import ray
 
-from distprune.errors import DistpruneError
+from distprune.errors import DistpruneError, DivergedTrialError
+from distprune.search.cluster import count_slots
 from distprune.search.spec import ResourcesSpec
+from distprune.search.stage_queue import StageQueue, Urgency
 from distprune.store.store import Store
 from distprune.trial.executor import run_stage
 from distprune.trial.request import StageRequest
@@ -25,9 +28,13 @@ TASK_RETRIES = 3
 """How often Ray starts a stage again whose worker or node died."""
 
 
-def compute_stage(request: StageRequest, store: Store, threads: int) -> None:
-    """Compute one stage in a Ray worker, which keeps torch and the checkpoint for the next one."""
-    run_stage(request, store, threads)
+def compute_stage(request: StageRequest, store: Store, threads: int, gpus: float) -> bool:
+    """Compute one stage in a Ray worker, which keeps torch and the checkpoint for the next one.
+
+    Returns:
+        Whether it was computed here; False: another study has stored it meanwhile.
+    """
+    return run_stage(request, store, threads, gpus)
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
@@ -41,45 +48,95 @@ class StageBroker:
         self._resources = resources
         self._shared_cpus = shared_cpus
         self._task = make_stage_task(resources.gpus_per_stage or 0.0, node_gpus)
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._queue = StageQueue()
+        self._turns: dict[str, asyncio.Event] = {}
+        self._running: dict[str, asyncio.Task[bool]] = {}
+        self._diverged: dict[str, DivergedTrialError] = {}
 
-    async def ensure(self, request: StageRequest) -> None:
-        """Return when the stage is stored; raise what it raised, to all who wait for it."""
-        task = self._running.get(request.key)
-        if task is None:
-            if self._store.has(request.key):
-                return
-            task = asyncio.ensure_future(self._run(request))
-            self._running[request.key] = task
-            task.add_done_callback(lambda _: self._running.pop(request.key, None))
-        await asyncio.shield(task)
+    async def ensure(self, request: StageRequest, urgency: Urgency) -> bool:
+        """Return when the stage is stored; raise what it raised, to all who wait for it.
 
-    async def _run(self, request: StageRequest) -> None:
+        A stage that has diverged is not tried again: it would diverge again.
+
+        Returns:
+            Whether it was computed at this request; False: it was there, or another had asked.
+        """
+        key = request.key
+        if key in self._diverged:
+            raise self._diverged[key]
+        task = self._running.get(key)
+        if task is not None:
+            self._queue.hurry(key, urgency)
+            await asyncio.shield(task)
+            return False
+        if self._store.has(key):
+            return False
         cpus = self._shared_cpus if request.is_shared else self._resources.cpus_per_stage
-        await self._task.options(
+        turn = self._turns[key] = asyncio.Event()
+        self._queue.add(key, max(1, cpus // self._resources.cpus_per_stage), urgency)
+        task = self._running[key] = asyncio.ensure_future(self._take_turn(request, cpus, turn))
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+        self._start_next()
+        return await asyncio.shield(task)
+
+    async def _take_turn(self, request: StageRequest, cpus: int, turn: asyncio.Event) -> bool:
+        """Wait for the stage's turn, run it, and let the next one start."""
+        await turn.wait()
+        try:
+            return await self._run(request, cpus)
+        except Exception as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, DivergedTrialError):
+                self._diverged[request.key] = cause
+            raise
+        finally:
+            self._queue.finish(request.key)
+            self._start_next()
+
+    def _start_next(self) -> None:
+        for key in self._queue.start(self._count_slots()):
+            self._turns.pop(key).set()
+
+    def _count_slots(self) -> int:
+        """Return how many stages the cluster runs at a time, as it is now."""
+        return count_slots(self._resources)
+
+    async def _run(self, request: StageRequest, cpus: int) -> bool:
+        computed: bool = await self._task.options(
             name=f"{request.stage} {request.key[:8]}",
             num_cpus=cpus,
             scheduling_strategy="DEFAULT",
-        ).remote(request, self._store, cpus)
+        ).remote(request, self._store, cpus, self._resources.gpus_per_stage or 0.0)
+        return computed
 
 
-@dataclass(frozen=True)
+@dataclass
 class RayExecutor:
-    """Runs stages through the broker; implements `distprune.trial.executor.StageExecutor`."""
+    """Runs stages through the broker; implements `distprune.trial.executor.StageExecutor`.
+
+    Attributes:
+        broker: The study's broker.
+        store: The study's store.
+        levels_left: Levels that the trial has to go to its next milestone; the fewer, the sooner
+            its stages start.
+    """
 
     broker: Any
     store: Store
+    levels_left: int = 0
 
-    def ensure(self, request: StageRequest) -> None:
+    def ensure(self, request: StageRequest) -> bool:
         """Return when the stage is stored; raise our own errors without the way that they took."""
         if self.store.has(request.key):
-            return
+            return False
+        urgency = Urgency.of(request.stage, self.levels_left)
         try:
-            ray.get(self.broker.ensure.remote(request))
+            computed: bool = ray.get(self.broker.ensure.remote(request, urgency))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, DistpruneError):
                 raise error.cause from None
             raise
+        return computed
 
 
 def start_broker(store: Store, resources: ResourcesSpec) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from distprune.errors import DistpruneError
 from distprune.library.history import Event, History, MilestoneReached
 from distprune.library.leaderboard import Leaderboard
 from distprune.library.study_folder import StudyFolder
+from distprune.library.study_usage import record_shared
 from distprune.methods.spec import PretrainedObjective
+from distprune.search.answers import answer_from_store
 from distprune.search.cluster import (
     check_resources,
     connect_cluster,
@@ -40,6 +43,7 @@ from distprune.store.store import Store
 from distprune.trial.context import TrialContext
 from distprune.trial.resolve import check_pruning, measure_reference, resolve_context
 from distprune.trial.stages import TrialStages
+from distprune.trial.usage import StageUse
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class StudyStart:
     study_id: str
     context: TrialContext
     reference: Reference
-    num_stored: int
+    shared: tuple[StageUse, ...]
+    """Stages that the driver ran for all trials, in this session or an earlier one."""
+    num_stored: int = 0
     """Trials that an earlier session has ended."""
 
 
@@ -120,10 +126,12 @@ def run_study(session: Session) -> Leaderboard:
             session.notify_phase("Fine-tuning the dense model")
             _, reference = measure_reference(stages)
             _share_probe(study, stages)
-            ledger = _open_ledger(session, StudyStart(study_id, context, reference, 0))
             surroundings = TrialSurroundings(
                 context, reference, study.milestones, study.spec.objective, store, executor.broker
             )
+            shared = record_shared(folder.shared_stages, stages.log.take())
+            start = StudyStart(study_id, context, reference, shared)
+            ledger = _open_ledger(session, start, surroundings)
             _run_trials(session, ledger, surroundings, resources)
             session.notify_phase("Evaluating the best masks on the report split")
             return write_results(study, folder, ledger.trials, stages, reference)
@@ -148,7 +156,7 @@ def _share_probe(study: Study, stages: TrialStages) -> None:
             return
 
 
-def _open_ledger(session: Session, start: StudyStart) -> Ledger:
+def _open_ledger(session: Session, start: StudyStart, surroundings: TrialSurroundings) -> Ledger:
     """Open the history, and tell the observers what earlier sessions have done."""
     study, folder = session.study, session.folder
     history = History(folder.history)
@@ -158,6 +166,7 @@ def _open_ledger(session: Session, start: StudyStart) -> Ledger:
         history=history,
         proposer=Proposer(study, folder.optuna_journal),
         observers=[observer.on_event for observer in session.observers],
+        answer=partial(answer_from_store, surroundings=surroundings),
     )
     num_stored = sum(1 for record in ledger.trials.values() if record.end is not None)
     for observer in session.observers:
@@ -220,6 +229,7 @@ def _make_scheduler(study: Study, ledger: Ledger) -> Any:
     if study.spec.stopping is None:
         return RunToTarget()
     scheduler = MilestoneASHA(study.spec.stopping, len(study.milestones))
+    ledger.on_answered = scheduler.replay
     ended = {number for number, record in ledger.trials.items() if record.end is not None}
     scheduler.replay(
         event

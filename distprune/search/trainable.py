@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from distprune.search.stage_broker import RayExecutor
 from distprune.search.tune_adapters import ABORT, FAILURE, MILESTONE, OBJECTIVE, REPORT
 from distprune.store.store import Store
 from distprune.trial.context import TrialContext
-from distprune.trial.reporter import Objective, report_milestones
+from distprune.trial.reporter import Objective, count_levels_left, report_milestones
+from distprune.trial.results import LevelResult
 from distprune.trial.runner import run_trial
 from distprune.trial.spec import TrialSpec
 from distprune.trial.stages import TrialStages
@@ -40,7 +42,7 @@ def walk_trial(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
     stages = TrialStages(spec, surroundings.context, surroundings.store, executor)
     try:
         for report in report_milestones(
-            run_trial(stages),
+            _hurry_near_milestones(run_trial(stages), spec, surroundings.milestones, executor),
             surroundings.milestones,
             surroundings.reference,
             surroundings.objective,
@@ -58,6 +60,20 @@ def walk_trial(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
         tune.report({OBJECTIVE: float("nan"), ABORT: str(error)})
     except Exception as error:
         _report_failure(Outcome.FAILED, describe_failure(error))
+
+
+def _hurry_near_milestones(
+    levels: Iterator[LevelResult],
+    spec: TrialSpec,
+    milestones: tuple[float, ...],
+    executor: RayExecutor,
+) -> Iterator[LevelResult]:
+    """Pass levels on, and tell the executor how far each is from the next milestone."""
+    sparsities = spec.pruning.sparsities
+    executor.levels_left = count_levels_left(sparsities, milestones, 0)
+    for result in levels:
+        executor.levels_left = count_levels_left(sparsities, milestones, result.level)
+        yield result
 
 
 def describe_failure(error: Exception) -> str:

@@ -121,9 +121,10 @@ class MilestoneASHA(ASHAScheduler):  # type: ignore[misc]
         self._trial_info.pop(trial.trial_id, None)
 
     def replay(self, reports: Iterable[MilestoneReached]) -> None:
-        """Fill the rungs with what ended trials reported in an earlier session, in order.
+        """Fill the rungs with reports of trials that Tune does not run, in order.
 
-        Ray does not save them (ray#30838). At the last milestone ASHA ends a trial unrecorded.
+        These are the trials that ended in an earlier session (Ray does not save rungs, ray#30838),
+        and those answered from the store. At the last milestone ASHA ends a trial unrecorded.
         """
         for event in reports:
             if event.report.milestone < self._max_t:
@@ -139,3 +140,6 @@ class RunToTarget(FIFOScheduler):  # type: ignore[misc]
         return str(
             TrialScheduler.STOP if f"{FAILURE}/outcome" in result else TrialScheduler.CONTINUE
         )
+
+    def replay(self, reports: Iterable[MilestoneReached]) -> None:
+        """Do nothing: there are no rungs."""

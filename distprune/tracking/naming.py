@@ -12,6 +12,8 @@ metrics of a trial, step = level (0 = dense)
     level/<metric>        the task's metric on the search split
     level/sparsity        target sparsity of the level, in [0, 1)
     level/heads_kept, level/neurons_kept, level/seconds
+    stages/computed, stages/reused, stages/seconds_computed, stages/seconds_saved,
+    stages/bytes_written  what the trial's stages have cost and saved up to this level
 artifacts of a trial
     masks/level-03.safetensors, importance/level-03.png
 """
@@ -34,6 +36,8 @@ MESSAGE = "distprune.message"
 """Tag: why a trial diverged or failed."""
 MILESTONE = "distprune.milestone"
 """Tag: the last milestone of which everything has been sent."""
+ANSWERED = "distprune.answered_from_store"
+"""Tag: `yes`, or the equal trial, where every stage was stored and the trial was not run."""
 SEARCHED = "distprune.searched"
 """Tag: names of the parameters that the study searches over; the others are fixed."""
 
@@ -57,6 +61,11 @@ LEVEL_SPARSITY = "level/sparsity"
 LEVEL_HEADS = "level/heads_kept"
 LEVEL_NEURONS = "level/neurons_kept"
 LEVEL_SECONDS = "level/seconds"
+STAGES_COMPUTED = "stages/computed"
+STAGES_REUSED = "stages/reused"
+STAGES_SECONDS_COMPUTED = "stages/seconds_computed"
+STAGES_SECONDS_SAVED = "stages/seconds_saved"
+STAGES_BYTES_WRITTEN = "stages/bytes_written"
 
 MASKS = "masks"
 """Artifact folder of a trial's masks."""

@@ -17,6 +17,7 @@ from distprune.tracking.batches import Point, log_parameters, log_points, millis
 from distprune.tracking.lookup import find_run
 from distprune.tracking.settings import list_trial_parameters
 from distprune.trial.results import LevelResult, MilestoneReport
+from distprune.trial.usage import StageUse, sum_up
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class TrialRun:
         self._sent_milestone = 0
         self._outcome: str | None = None
         self._last_level: LevelResult | None = None
+        self._uses: tuple[StageUse, ...] = ()
 
     def start(self, event: TrialStarted) -> None:
         """Find or make the run, and write its parameters down once."""
@@ -106,6 +108,7 @@ class TrialRun:
             self._sent_milestone = report.milestone
         if report.new_levels:
             self._last_level = report.new_levels[-1]
+            self._uses += tuple(use for level in report.new_levels for use in level.uses)
 
     def end(self, event: TrialEnded) -> None:
         """Write the outcome down and close the run."""
@@ -135,6 +138,7 @@ class TrialRun:
                 naming.STUDY: self._study.name,
                 naming.PARENT_RUN: self._parent_id,
                 naming.SOURCE_NAME: "distprune",
+                **_tag_answer(event),
             },
         )
 
@@ -150,13 +154,16 @@ class TrialRun:
             Point(naming.OBJECTIVE, report.objective, report.milestone),
             Point(metric, report.metric, report.milestone),
         ]
+        uses = self._uses
         for level in report.new_levels:
+            uses += level.uses
             values = {
                 naming.name_level_metric(metric): level.metric,
                 naming.LEVEL_SPARSITY: level.sparsity,
                 naming.LEVEL_HEADS: level.mask.num_kept(UnitKind.HEAD),
                 naming.LEVEL_NEURONS: level.mask.num_kept(UnitKind.NEURON),
                 naming.LEVEL_SECONDS: level.seconds,
+                **_count_usage(uses),
             }
             points += [Point(name, value, level.level) for name, value in values.items()]
         return points
@@ -197,3 +204,21 @@ class TrialRun:
             run, name = naming.name_trial(start.number), naming.name_level(level.level)
             logger.warning("%s %s: tracked without its figure (%s)", run, name, error)
             return None
+
+
+def _tag_answer(event: TrialStarted) -> dict[str, str]:
+    if not event.is_stored:
+        return {}
+    equal = "yes" if event.equal_to is None else naming.name_trial(event.equal_to)
+    return {naming.ANSWERED: equal}
+
+
+def _count_usage(uses: tuple[StageUse, ...]) -> dict[str, float]:
+    usage = sum_up(uses)
+    return {
+        naming.STAGES_COMPUTED: usage.num_computed,
+        naming.STAGES_REUSED: usage.num_reused,
+        naming.STAGES_SECONDS_COMPUTED: usage.seconds_computed,
+        naming.STAGES_SECONDS_SAVED: usage.seconds_saved,
+        naming.STAGES_BYTES_WRITTEN: usage.bytes_written,
+    }

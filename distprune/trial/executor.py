@@ -20,8 +20,12 @@ StageWork = Callable[[StageRequest, Store, Path], None]
 class StageExecutor(Protocol):
     """Makes sure that a stage's result is in the store."""
 
-    def ensure(self, request: StageRequest) -> None:
-        """Return when the entry of `request.key` is stored; raise what the stage raised."""
+    def ensure(self, request: StageRequest) -> bool:
+        """Return when the entry of `request.key` is stored; raise what the stage raised.
+
+        Returns:
+            Whether it was computed at this request; False: it was there, or another had asked.
+        """
 
 
 class InProcessExecutor:
@@ -30,22 +34,68 @@ class InProcessExecutor:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def ensure(self, request: StageRequest) -> None:
+    def ensure(self, request: StageRequest) -> bool:
         """Run the stage unless it is stored."""
-        run_stage(request, self._store)
+        return run_stage(request, self._store)
 
 
-def run_stage(request: StageRequest, store: Store, threads: int | None = None) -> None:
-    """Find the stage's entry, or compute it with so many threads (None = as set) and commit it."""
+class NotStoredError(Exception):
+    """A stage is not in the store, and the executor computes nothing; never leaves the package."""
+
+
+class StoredExecutor:
+    """Computes nothing: for trials of which every stage is stored."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def ensure(self, request: StageRequest) -> bool:
+        """Look the stage up.
+
+        Raises:
+            NotStoredError: It would have to be computed.
+        """
+        if not self._store.has(request.key):
+            raise NotStoredError(f"{request.stage} {request.key}")
+        return False
+
+
+def run_stage(
+    request: StageRequest, store: Store, threads: int | None = None, gpus: float = 0.0
+) -> bool:
+    """Find the stage's entry, or compute and commit it.
+
+    Args:
+        request: The stage.
+        store: Has its inputs and gets its result.
+        threads: Threads to compute with; None = as set.
+        gpus: GPUs that the process was granted; a fraction of one limits its share of the memory.
+
+    Returns:
+        Whether it was computed here.
+    """
+    ran = False
 
     def write(folder: Path) -> None:
+        nonlocal ran
+        ran = True
         work = find_work(request.stage)
-        if threads is not None:
-            torch = importlib.import_module("torch")
-            torch.set_num_threads(threads)
+        _limit_resources(threads, gpus)
         work(request, store, folder)
 
     store.get_or_commit(request.key, write, request.identity)
+    return ran
+
+
+def _limit_resources(threads: int | None, gpus: float) -> None:
+    """Keep torch in this process to what it was granted, so that its neighbours have theirs."""
+    if threads is None and not 0.0 < gpus < 1.0:
+        return
+    torch = importlib.import_module("torch")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if 0.0 < gpus < 1.0:
+        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def find_work(stage: str) -> StageWork:

@@ -57,5 +57,23 @@ def report_milestones(
             pending = []
 
 
+def count_levels_left(
+    sparsities: tuple[float, ...], milestones: tuple[float, ...], level: int
+) -> int:
+    """Count the levels that a trial has to go from `level` to its next milestone.
+
+    Args:
+        sparsities: Sparsity of each level after level 0, increasing; the last is the target.
+        milestones: Sparsities of the study's grid, increasing; the last is the target.
+        level: The level that the trial has finished last.
+    """
+    reached = sparsities[level - 1] if level else 0.0
+    ahead = [milestone for milestone in milestones if milestone - ROUNDING > reached]
+    if not ahead:
+        return 0
+    below = sum(1 for sparsity in sparsities[level:] if sparsity < ahead[0] - ROUNDING)
+    return below + 1
+
+
 def _reaches(result: LevelResult, milestone: float) -> bool:
     return result.sparsity >= milestone - ROUNDING

@@ -8,6 +8,7 @@ from typing import Any
 
 from distprune.core.mask import Mask
 from distprune.methods.ticket import Evidence
+from distprune.trial.usage import StageUse
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class LevelResult:
         metric: The task's metric on the search split.
         lineage: Where it comes from.
         seconds: Wall time of the level; small where stages were stored already.
+        uses: Stages that this level was the trial's first to need.
     """
 
     level: int
@@ -46,10 +48,19 @@ class LevelResult:
     metric: float
     lineage: Lineage
     seconds: float
+    uses: tuple[StageUse, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; `from_json` reads them."""
-        return {**asdict_without_mask(self), "mask": self.mask.pack()}
+        return {
+            "level": self.level,
+            "sparsity": self.sparsity,
+            "metric": self.metric,
+            "lineage": asdict(self.lineage),
+            "seconds": self.seconds,
+            "uses": [asdict(use) for use in self.uses],
+            "mask": self.mask.pack(),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LevelResult:
@@ -63,18 +74,8 @@ class LevelResult:
             metric=values["metric"],
             lineage=Lineage(**lineage, evidence=evidence),
             seconds=values["seconds"],
+            uses=tuple(StageUse(**use) for use in values.get("uses", ())),
         )
-
-
-def asdict_without_mask(result: LevelResult) -> dict[str, Any]:
-    """Return the fields of `result` but its mask, nested values as dictionaries."""
-    return {
-        "level": result.level,
-        "sparsity": result.sparsity,
-        "metric": result.metric,
-        "lineage": asdict(result.lineage),
-        "seconds": result.seconds,
-    }
 
 
 @dataclass(frozen=True)

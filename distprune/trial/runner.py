@@ -46,4 +46,5 @@ def _measure_level(stages: TrialStages, ticket: Ticket, started: float) -> Level
             evidence=ticket.evidence,
         ),
         seconds=time.monotonic() - started,
+        uses=stages.log.take(),
     )

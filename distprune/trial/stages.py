@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from distprune.core.importance_scores import Criterion, Importance
@@ -19,6 +19,7 @@ from distprune.trial.context import TrialContext
 from distprune.trial.executor import StageExecutor
 from distprune.trial.request import StageRequest, request_snapshot
 from distprune.trial.spec import TrialSpec
+from distprune.trial.usage import StageLog
 
 WEIGHTS_FILE = "weights.safetensors"
 IMPORTANCE_FILE = "importance.safetensors"
@@ -43,6 +44,7 @@ class TrialStages:
     context: TrialContext
     store: Store
     executor: StageExecutor
+    log: StageLog = field(default_factory=StageLog, compare=False)
 
     @property
     def shape(self) -> EncoderShape:
@@ -211,16 +213,18 @@ class TrialStages:
         )
 
     def _ensure(self, request: StageRequest) -> Entry:
-        self.executor.ensure(request)
+        is_computed = self.executor.ensure(request)
         entry = self.store.find(request.key)
         if entry is None:
-            self.executor.ensure(request)
+            # It was damaged, or removed, since.
+            is_computed = self.executor.ensure(request)
             entry = self.store.find(request.key)
         if entry is None:
             raise StageError(
                 f"stage {request.stage}: entry {request.key} is not in {self.store.root} after it "
                 "was computed; check that all nodes share this storage"
             )
+        self.log.note(request.stage, entry, is_computed)
         return entry
 
 

@@ -66,10 +66,10 @@ def count_runs(folder: StudyFolder) -> dict[str, int]:
 
 
 def tracked_values(folder: StudyFolder) -> list[tuple[Any, ...]]:
-    """Return every metric of every trial, with its step, but how long it took."""
+    """Return every metric of every trial, with its step, but what it cost."""
     return query(
         folder,
         "SELECT tags.value, metrics.key, metrics.step, metrics.value FROM metrics "
         "JOIN tags ON tags.run_uuid = metrics.run_uuid AND tags.key = 'distprune.trial' "
-        "WHERE metrics.key != 'level/seconds'",
+        "WHERE metrics.key != 'level/seconds' AND metrics.key NOT LIKE 'stages/%'",
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from distprune.cli.progress import StudyProgress, format_duration
+from distprune.cli.durations import format_duration
+from distprune.cli.progress import StudyProgress
 from distprune.core.retention import Reference
 from distprune.library.history import MilestoneReached, Outcome, TrialEnded, TrialStarted
 from distprune.trial.results import MilestoneReport
+from distprune.trial.usage import StageUse
 from tests.search.synthetic import make_level
 
 REFERENCE = Reference(dense=0.9, floor=0.5)
@@ -21,7 +24,7 @@ REFERENCE = Reference(dense=0.9, floor=0.5)
 
 def make_start(num_stored: int = 0) -> Any:
     context = SimpleNamespace(task=SimpleNamespace(metric="accuracy"), precision="float32")
-    return SimpleNamespace(context=context, reference=REFERENCE, num_stored=num_stored)
+    return SimpleNamespace(context=context, reference=REFERENCE, shared=(), num_stored=num_stored)
 
 
 def make_report(milestone: int, metric: float) -> MilestoneReport:
@@ -95,3 +98,17 @@ def test_before_the_first_trial_there_is_a_phase_only() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_answered_trial_and_cost_are_told() -> None:
+    file = io.StringIO()
+    with StudyProgress(Console(file=file, width=120), 1, [0.2]) as progress:
+        progress.on_start(make_start())
+        progress.on_event(TrialStarted(0, time.time(), {}, {}, 0, is_stored=True, equal_to=None))
+        use = StageUse("retrain", "a", False, 75.0, 1000)
+        report = make_report(1, 0.8)
+        levels = (replace(report.new_levels[0], uses=(use,)),)
+        progress.on_event(MilestoneReached(0, time.time(), replace(report, new_levels=levels)))
+        progress.on_event(TrialEnded(0, time.time(), Outcome.COMPLETED))
+    assert "trial 0: answered from the store\n" in file.getvalue()
+    assert "0 stages computed in 0:00 (0 MiB), 1 reused (1:15 saved)" in file.getvalue()

@@ -8,7 +8,12 @@ import pytest
 
 from distprune.errors import ConfigError
 from distprune.search import cluster
-from distprune.search.cluster import check_resources, count_concurrent, resolve_resources
+from distprune.search.cluster import (
+    check_resources,
+    count_concurrent,
+    count_slots,
+    resolve_resources,
+)
 from distprune.search.spec import ResourcesSpec
 
 NODES = [
@@ -71,14 +76,25 @@ def test_stage_gets_a_gpu_where_there_are_any(
     ("resources", "count"),
     [
         ({}, 12),
+        ({"cpus_per_stage": 3}, 3),  # one on the small node, two on the large one
         ({"cpus_per_stage": 4}, 3),
         ({"cpus_per_stage": 8}, 1),
-        ({"gpus_per_stage": 0.25}, 8),
-        ({"gpus_per_stage": 1, "cpus_per_stage": 4}, 2),
-        ({"max_concurrent": 30}, 30),
-        ({"max_concurrent": 1}, 1),
+        ({"gpus_per_stage": 0.25}, 4),  # no more than the cores of the node with the cards
+        ({"gpus_per_stage": 1, "cpus_per_stage": 4}, 1),
+        ({"cpus_per_stage": 64}, 1),
     ],
     ids=str,
 )
-def test_as_many_trials_as_stages_fit(resources: dict[str, Any], count: int) -> None:
+def test_as_many_stages_run_as_fit_on_the_living_nodes(
+    resources: dict[str, Any], count: int
+) -> None:
+    assert count_slots(ResourcesSpec(**resources)) == count
+
+
+@pytest.mark.parametrize(
+    ("resources", "count"),
+    [({}, 18), ({"cpus_per_stage": 4}, 5), ({"cpus_per_stage": 8}, 2), ({"max_concurrent": 1}, 1)],
+    ids=str,
+)
+def test_more_trials_than_stages_run(resources: dict[str, Any], count: int) -> None:
     assert count_concurrent(ResourcesSpec(**resources)) == count

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
-from distprune.errors import ConfigError
+from distprune.errors import ConfigError, DivergedTrialError
 from distprune.search.spec import ResourcesSpec
 from distprune.search.stage_broker import (
+    TASK_RETRIES,
     RayExecutor,
     StageBroker,
     ask_precision,
     make_stage_task,
     start_broker,
 )
+from distprune.search.stage_queue import Urgency
 from distprune.store.store import Store
 from distprune.tasks.spec import TaskSpec
 from distprune.trial.request import StageRequest
@@ -24,6 +31,7 @@ from distprune.trial.spec import Precision
 from tests.tiny_study import MODEL_MAX_LENGTH
 
 NUM_ASKING = 5
+SOON, LATE = Urgency(1, 0), Urgency(5, 0)
 
 
 @pytest.fixture
@@ -38,13 +46,21 @@ class CountingBroker(StageBroker.__ray_metadata__.modified_class):  # type: igno
         super().__init__(store, ResourcesSpec(), 1)
         self.started: list[str] = []
         self.error: Exception | None = None
+        self.num_running = self.most_running = 0
 
-    async def _run(self, request: StageRequest) -> None:
+    def _count_slots(self) -> int:
+        return 2
+
+    async def _run(self, request: StageRequest, cpus: int) -> bool:
         self.started.append(request.stage)
+        self.num_running += 1
+        self.most_running = max(self.most_running, self.num_running)
         await asyncio.sleep(0.01)
+        self.num_running -= 1
         if self.error is not None:
             raise self.error
         self._store.commit(request.key, lambda folder: None, request.identity)
+        return True
 
 
 def make_request(seed: int = 0) -> StageRequest:
@@ -52,14 +68,14 @@ def make_request(seed: int = 0) -> StageRequest:
 
 
 async def ask(broker: CountingBroker, *requests: StageRequest) -> list[Any]:
-    asked = [broker.ensure(request) for request in requests for _ in range(NUM_ASKING)]
+    asked = [broker.ensure(request, SOON) for request in requests for _ in range(NUM_ASKING)]
     return await asyncio.gather(*asked, return_exceptions=True)
 
 
 def test_stage_that_many_ask_for_is_started_once(store: Store) -> None:
     broker = CountingBroker(store)
     answers = asyncio.run(ask(broker, make_request(0), make_request(1)))
-    assert answers == [None] * 2 * NUM_ASKING
+    assert answers == [True, *[False] * (NUM_ASKING - 1)] * 2
     assert broker.started == ["score", "score"]
 
 
@@ -75,8 +91,47 @@ def test_error_reaches_all_who_ask_and_is_forgotten(store: Store) -> None:
     broker.error = ValueError("a stage failed")
     assert asyncio.run(ask(broker, make_request())) == [broker.error] * NUM_ASKING
     broker.error = None
-    assert asyncio.run(ask(broker, make_request())) == [None] * NUM_ASKING
+    assert asyncio.run(ask(broker, make_request())) == [True, *[False] * (NUM_ASKING - 1)]
     assert broker.started == ["score", "score"]
+
+
+def test_stage_that_diverged_is_not_tried_again(store: Store) -> None:
+    """On Ray, a stage's error comes wrapped, with the error itself as its cause."""
+    broker = CountingBroker(store)
+    broker.error = RuntimeError("wrapped")
+    broker.error.cause = DivergedTrialError("a weight is not finite")  # type: ignore[attr-defined]
+    asyncio.run(ask(broker, make_request()))
+    broker.error = None
+    (answer, *_) = asyncio.run(ask(broker, make_request()))
+    assert str(answer) == "a weight is not finite"
+    assert broker.started == ["score"]
+
+
+def test_no_more_stages_run_than_there_is_room_for(store: Store) -> None:
+    broker = CountingBroker(store)
+    asyncio.run(ask(broker, *(make_request(seed) for seed in range(7))))
+    assert broker.most_running == 2
+    assert len(broker.started) == 7
+
+
+def test_stage_starts_in_the_turn_of_its_most_urgent_trial(store: Store) -> None:
+    broker = CountingBroker(store)
+
+    async def ask_all() -> list[bool]:
+        waiting = [broker.ensure(make_request(seed), LATE) for seed in range(4)]
+        return await asyncio.gather(*waiting, broker.ensure(make_request(3), SOON))
+
+    asyncio.run(ask_all())
+    committed = sorted(
+        (make_request(seed).key for seed in range(4)), key=lambda key: broker_time(store, key)
+    )
+    assert committed[-1] == make_request(2).key
+
+
+def broker_time(store: Store, key: str) -> str:
+    entry = store.find(key)
+    assert entry is not None
+    return entry.manifest.created
 
 
 def make_prepare_request(checkpoint: Path, task: Path, max_length: int) -> StageRequest:
@@ -110,6 +165,92 @@ class TestOnRay:
             executor.ensure(too_long)
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith(f"max_length: {2 * MODEL_MAX_LENGTH} tokens")
+
+    def test_stage_whose_worker_dies_runs_again(self, tmp_path: Path) -> None:
+        store = FragileStore(str(tmp_path / "store"), deaths=2)
+        executor = RayExecutor(start_broker(store, ResourcesSpec()), store)
+        executor.ensure(make_request())
+        assert store.count_attempts() == 3
+        assert [*store.keys()] == [make_request().key]
+
+    def test_stage_that_kills_each_worker_fails_for_all(self, tmp_path: Path) -> None:
+        store = FragileStore(str(tmp_path / "store"), deaths=100)
+        executor = RayExecutor(start_broker(store, ResourcesSpec()), store)
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(executor.ensure, make_request()) for _ in range(3)]
+            errors = [task.exception() for task in waiting]
+        assert all("WorkerCrashed" in str(error) for error in errors), errors
+        assert store.count_attempts() == 1 + TASK_RETRIES
+
+    def test_error_of_a_stage_is_told_with_its_traceback(self, tmp_path: Path) -> None:
+        store = FailingStore(str(tmp_path / "store"))
+        executor = RayExecutor(start_broker(store, ResourcesSpec()), store)
+        with pytest.raises(ray.exceptions.RayTaskError, match="the GPU is on fire") as caught:
+            executor.ensure(make_request())
+        assert "in get_or_commit" in str(caught.value)
+
+    def test_nobody_hangs_when_the_broker_dies(self, tmp_path: Path) -> None:
+        store = SlowStore(str(tmp_path / "store"))
+        broker = start_broker(store, ResourcesSpec())
+        executor = RayExecutor(broker, store)
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(executor.ensure, make_request()) for _ in range(2)]
+            while not store.count_attempts():
+                time.sleep(0.05)
+            ray.kill(broker, no_restart=False)
+            answers = [task.result(timeout=60) for task in waiting]
+        assert set(answers) <= {True, False}
+        assert [*store.keys()] == [make_request().key]
+
+
+class EventfulStore(Store):
+    """A store in which something happens whenever a stage is to be computed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root,)
+
+    @property
+    def _attempts(self) -> Path:
+        return Path(self.root).with_name("attempts")
+
+    def count_attempts(self) -> int:
+        """Return how often a worker has begun."""
+        return len(self._attempts.read_text()) if self._attempts.exists() else 0
+
+    def get_or_commit(self, key: str, write: Any, record: Any) -> Any:
+        with self._attempts.open("a") as file:
+            file.write(".")
+        with self.lease(key):
+            self.happen()
+            return self.find(key) or self.commit(key, lambda folder: None, record)
+
+    def happen(self) -> None:
+        raise NotImplementedError
+
+
+class FragileStore(EventfulStore):
+    """Kills the first few workers that compute a stage."""
+
+    def __init__(self, root: str, deaths: int) -> None:
+        super().__init__(root)
+        self._deaths = deaths
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FragileStore, (self.root, self._deaths)
+
+    def happen(self) -> None:
+        if self.count_attempts() <= self._deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailingStore(EventfulStore):
+    def happen(self) -> None:
+        raise RuntimeError("the GPU is on fire")
+
+
+class SlowStore(EventfulStore):
+    def happen(self) -> None:
+        time.sleep(2.0)
 
 
 @pytest.mark.parametrize(

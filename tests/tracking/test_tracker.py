@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distprune.core.mask import Mask
-from distprune.library.history import Outcome, TrialEnded
+from distprune.library.history import Outcome, TrialEnded, TrialStarted
 from distprune.tracking import naming
+from distprune.trial.usage import StageUse
 from tests.tracking.conftest import PNG, Tracked, strip
 from tests.tracking.events import BEGIN, LEVELS, make_level, run_trial
 
@@ -39,6 +41,33 @@ def test_metrics_by_milestone_and_by_level(study: Tracked, history: Any) -> None
     assert history("level/heads_kept") == [(0, 12), (1, 9), (2, 6)]
     assert history("level/neurons_kept") == [(0, 24), (1, 18), (2, 12)]
     assert history("level/seconds") == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_cost_is_summed_over_levels_and_sent_once_after_a_restart(
+    study: Tracked, history: Any
+) -> None:
+    uses = [
+        (StageUse("dense", "a", False, 60.0, 100),),
+        (StageUse("score", "b", True, 5.0, 10), StageUse("retrain", "c", False, 20.0, 40)),
+        (StageUse("score", "d", True, 6.0, 11),),
+    ]
+    levels = [replace(level, uses=use) for level, use in zip(LEVELS, uses, strict=True)]
+    events = [*run_trial(levels=levels)]
+    study.track(events[:2])
+    study.track(events)
+    assert history("stages/computed") == [(0, 0), (1, 1), (2, 2)]
+    assert history("stages/reused") == [(0, 1), (1, 2), (2, 2)]
+    assert history("stages/seconds_computed") == [(0, 0), (1, 5), (2, 11)]
+    assert history("stages/seconds_saved") == [(0, 60), (1, 80), (2, 80)]
+    assert history("stages/bytes_written") == [(0, 0), (1, 10), (2, 21)]
+
+
+def test_answered_trial_says_so(study: Tracked) -> None:
+    start, *rest = run_trial()
+    assert isinstance(start, TrialStarted)
+    study.track([replace(start, is_stored=True, equal_to=7), *rest])
+    (run,) = study.find(naming.KIND_TRIAL)
+    assert run.data.tags[naming.ANSWERED] == "trial-007"
 
 
 def test_one_model_at_several_milestones(study: Tracked, history: Any) -> None:

@@ -74,10 +74,11 @@ class CountingExecutor:
     store: Store
     computed: list[str] = field(default_factory=list)
 
-    def ensure(self, request: StageRequest) -> None:
-        if self.store.find(request.key) is None:
+    def ensure(self, request: StageRequest) -> bool:
+        ran = run_stage(request, self.store)
+        if ran:
             self.computed.append(request.stage)
-        run_stage(request, self.store)
+        return ran
 
 
 @dataclass
@@ -92,10 +93,12 @@ class CannedExecutor:
     def computed(self) -> list[str]:
         return [request.stage for request in self.requests]
 
-    def ensure(self, request: StageRequest) -> None:
-        if self.store.find(request.key) is None:
-            self.requests.append(request)
-            self.store.commit(request.key, self._writer(request), request.identity)
+    def ensure(self, request: StageRequest) -> bool:
+        if self.store.find(request.key) is not None:
+            return False
+        self.requests.append(request)
+        self.store.commit(request.key, self._writer(request), request.identity)
+        return True
 
     def _writer(self, request: StageRequest) -> Callable[[Path], None]:
         def write(folder: Path) -> None:

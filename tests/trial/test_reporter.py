@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distprune.core.retention import Reference
 from distprune.core.schedule import ScheduleShape, default_milestones, level_sparsities
 from distprune.errors import DivergedTrialError
-from distprune.trial.reporter import Objective, report_milestones
+from distprune.trial.reporter import Objective, count_levels_left, report_milestones
 from distprune.trial.results import LevelResult, MilestoneReport
 from tests.trial.results import make_results
 
@@ -131,3 +131,21 @@ def test_levels_are_taken_one_at_a_time() -> None:
     reports = report_milestones(levels(), (0.1, 0.2), REFERENCE, Objective.CURVE)
     next(reports)
     assert taken == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("sparsities", "milestones", "level", "count"),
+    [
+        ((0.25, 0.5), (0.25, 0.5), 0, 1),
+        ((0.25, 0.5), (0.25, 0.5), 1, 1),
+        ((0.25, 0.5), (0.25, 0.5), 2, 0),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), (0.25, 0.5), 0, 3),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), (0.25, 0.5), 2, 1),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), (0.25, 0.5), 3, 2),
+        ((0.5,), (0.1, 0.2, 0.5), 0, 1),
+    ],
+)
+def test_levels_left_to_the_next_milestone(
+    sparsities: tuple[float, ...], milestones: tuple[float, ...], level: int, count: int
+) -> None:
+    assert count_levels_left(sparsities, milestones, level) == count

@@ -1,0 +1,21 @@
+"""What stages cost and what reusing them saved, in words."""
+
+from __future__ import annotations
+
+from distprune.cli.durations import format_duration
+from distprune.trial.usage import Usage
+
+
+def describe_usage(usage: Usage) -> str:
+    """Return the sums in one line."""
+    return (
+        f"{usage.num_computed} stages computed in {format_duration(usage.seconds_computed)} "
+        f"({format_bytes(usage.bytes_written)}), {usage.num_reused} reused "
+        f"({format_duration(usage.seconds_saved)} saved)"
+    )
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Return a size as `12 MiB` or `1.2 GiB`."""
+    mebibytes = num_bytes / 2**20
+    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
