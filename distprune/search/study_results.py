@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from distprune.core.cost import measure_sparsities
 from distprune.core.retention import Reference
@@ -38,21 +39,25 @@ def write_results(
     if not best:
         raise StudyFailedError(_explain_failure(study, folder, trials))
     facts = stages.context.task
+    # The evaluations do not depend on each other; the broker starts as many as there are cores for.
+    with ThreadPoolExecutor(len(best) + 1) as pool:
+        dense = pool.submit(lambda: stages.evaluate(stages.dense(), "report").metric)
+        rows = [
+            pool.submit(_make_row, milestone, candidate, stages, reference)
+            for milestone, candidate in best.items()
+        ]
     leaderboard = Leaderboard(
         study=study.spec.name,
         metric=facts.metric,
         higher_is_better=facts.higher_is_better,
         dense={
             "search": reference.dense,
-            "report": stages.evaluate(stages.dense(), "report").metric,
+            "report": dense.result(),
         },
         floor=dict(facts.floors),
         outcomes=dict(Counter(str(r.end.outcome) for r in trials.values() if r.end)),
         pretrained_objective=_name_objective(trials),
-        rows=[
-            _make_row(milestone, candidate, stages, reference)
-            for milestone, candidate in best.items()
-        ],
+        rows=[row.result() for row in rows],
     )
     write_library(folder, leaderboard, best, stages.context)
     return leaderboard

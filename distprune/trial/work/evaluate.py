@@ -29,13 +29,17 @@ def work(request: StageRequest, store: Store, folder: Path) -> None:
     model.to(device).eval()
     task = open_task(request, store)
     dataset = task.split(settings["split"])
-    logits = np.zeros((len(dataset), settings["num_labels"]), dtype=np.float32)
+    rows_of_batches: list[int] = []
+    outputs: list[torch.Tensor] = []  # on the device until the end: a copy would wait for it
     with torch.no_grad(), autocast(device, settings["precision"]):
         for rows, batch in iterate_batches(
             dataset, range(len(dataset)), EVALUATION_BATCH, request.places["checkpoint"], device
         ):
             batch.pop("labels")
-            logits[rows] = model(**batch).logits.float().cpu().numpy()
+            rows_of_batches += rows
+            outputs.append(model(**batch).logits.float())
+    logits = np.zeros((len(dataset), settings["num_labels"]), dtype=np.float32)
+    logits[rows_of_batches] = torch.cat(outputs).cpu().numpy()
     labels = np.asarray(dataset["labels"])
     metric = task.metric.compute(logits, labels)
     save_file({"logits": logits, "labels": labels}, folder / "outputs.safetensors")

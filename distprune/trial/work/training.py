@@ -109,6 +109,8 @@ def _make_arguments(
         data_seed=seed,
         save_strategy="no",
         logging_strategy="no",
+        # It would wait for the GPU after each step to look at a loss that nobody logs.
+        logging_nan_inf_filter=False,
         eval_strategy="no",
         report_to="none",
         disable_tqdm=True,
