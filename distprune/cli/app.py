@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import typer
 
 from distprune import __version__
-from distprune.cli import check, results, run, search, ui, validate
+from distprune.cli import check, results, run, search, store, ui, validate
 from distprune.errors import DistpruneError, InputError
 
 EXIT_FAILED = 1
@@ -26,7 +26,9 @@ app = typer.Typer(
     epilog="Example: distprune search search_spaces/quickstart.yaml",
 )
 
-VERBS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+Verbs = tuple[tuple[Callable[..., None], tuple[str, ...]], ...]
+
+VERBS: Verbs = (
     (search.search, search.EXAMPLES),
     (run.run, run.EXAMPLES),
     (validate.validate, validate.EXAMPLES),
@@ -34,9 +36,28 @@ VERBS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (ui.ui, ui.EXAMPLES),
     (check.check, check.EXAMPLES),
 )
-for verb, examples in VERBS:
-    # The backspace tells click not to wrap the lines that follow.
-    app.command(epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples))(verb)
+
+
+def add_verbs(group: typer.Typer, verbs: Verbs) -> None:
+    """Make commands of functions, with examples below their help."""
+    for verb, examples in verbs:
+        group.command(epilog=list_examples(examples))(verb)
+
+
+def list_examples(examples: Iterable[str]) -> str:
+    """Return the lines below a help; the backspace tells click not to wrap them."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
+
+
+add_verbs(app, VERBS)
+store_group = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="See what the store of a storage folder holds, verify it, make it smaller.",
+    epilog=list_examples(store.EXAMPLES),
+)
+add_verbs(store_group, store.VERBS)
+app.add_typer(store_group, name="store")
 
 
 @app.callback(invoke_without_command=True)

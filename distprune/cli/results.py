@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 
 from distprune.cli.options import JsonOption
-from distprune.cli.tables import show_leaderboard
+from distprune.cli.tables import show_leaderboard, show_mixing_paths
 from distprune.errors import ConfigError
 from distprune.library.leaderboard import read_leaderboard
+from distprune.library.mixing_paths import read_paths
 from distprune.library.study_folder import StudyFolder
 
 EXAMPLES = (
@@ -25,11 +26,14 @@ def results(
     as_json: bool = JsonOption,
 ) -> None:
     """Print the best mask at every sparsity."""
-    leaderboard = read_leaderboard(find_study(study))
+    folder = find_study(study)
+    leaderboard = read_leaderboard(folder)
     if as_json:
         typer.echo(leaderboard.to_json())
     else:
-        show_leaderboard(Console(), leaderboard)
+        console = Console()
+        show_leaderboard(console, leaderboard)
+        show_mixing_paths(console, read_paths(folder))
 
 
 def find_study(path: Path) -> StudyFolder:

@@ -8,7 +8,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,17 @@ from rich.console import Console
 
 from distprune.cli.progress import StudyProgress
 from distprune.cli.tables import show_leaderboard
+from distprune.cli.usage import format_bytes
 from distprune.core.atomic_file import write_file
 from distprune.errors import DistpruneError
+from distprune.library.disk_limit import DiskLimit
 from distprune.library.history import Event, History, read_trials
 from distprune.library.leaderboard import Leaderboard
+from distprune.library.mixing_paths import trace_best_levels, write_paths
 from distprune.library.study_folder import StudyFolder
+from distprune.library.study_usage import measure_usage
 from distprune.report.level_evidence import draw_level
+from distprune.report.mixing_figure import draw_mixing
 from distprune.report.study_figure import draw_study
 from distprune.search.study import Session, StudyStart, run_study, study_folder
 from distprune.search.study_file import Study
@@ -77,7 +82,8 @@ class TrackedStudy:
             *((path, "figures") for path in sorted(folder.report.glob("*.png"))),
             *((folder.mask(row.milestone), f"masks/{row.milestone:g}") for row in leaderboard.rows),
         ]
-        return self._tracker.finish(artifacts, summarise(leaderboard), TRACKING_TIMEOUT_S)
+        summary = summarise(leaderboard) | summarise_usage(folder)
+        return self._tracker.finish(artifacts, summary, TRACKING_TIMEOUT_S)
 
     def fail(self) -> None:
         """Send what there is of a study that failed, and mark its run so."""
@@ -103,15 +109,17 @@ class SearchCommand:
         folder = study_folder(self.study)
         tracked = TrackedStudy(self.study, folder)
         progress = StudyProgress(console, self.study.spec.num_trials, self.study.milestones)
-        session = Session(
-            self.study, folder, (progress, tracked), self.address, self.fresh, self.verbose
-        )
+        limit = limit_store(self.study, folder, console)
+        observers = (progress, tracked) if limit is None else (progress, tracked, limit)
+        session = Session(self.study, folder, observers, self.address, self.fresh, self.verbose)
         try:
             with progress:
                 leaderboard = run_study(session)
                 progress.on_phase("Writing figures and tracking")
                 write_figures(self.study, folder, tracked.start)
                 summary = tracked.finish(leaderboard)
+                if limit is not None:
+                    limit.finish()
         except KeyboardInterrupt:
             typer.echo(self._how_to_continue(), err=True)
             leave(EXIT_INTERRUPTED)
@@ -123,6 +131,11 @@ class SearchCommand:
             return
         show_leaderboard(console, leaderboard)
         typer.echo(describe_results(folder, summary, self.study))
+        if limit is not None and limit.num_evicted:
+            typer.echo(
+                f"Disk         {limit.num_evicted} weights were removed "
+                f"({format_bytes(limit.bytes_evicted)}), to stay within store.max_gib"
+            )
 
     def _how_to_continue(self) -> str:
         # Not --fresh: it would set aside what is to be gone on with.
@@ -133,11 +146,29 @@ class SearchCommand:
         )
 
 
+def limit_store(study: Study, folder: StudyFolder, console: Console) -> DiskLimit | None:
+    """Return what keeps the store within `store.max_gib`; None where there is no limit."""
+    max_gib = study.spec.store.max_gib
+    if max_gib is None:
+        return None
+
+    def warn(text: str) -> None:
+        console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    return DiskLimit(Store(str(folder.store)), folder.storage, round(max_gib * 2**30), warn)
+
+
 def tracking_location(study: Study, folder: StudyFolder) -> tuple[str, str | None]:
     """Return MLflow's tracking URI and artifact location for a study."""
     if study.spec.tracking.uri:
         return study.spec.tracking.uri, None
     return f"sqlite:///{folder.tracking_database}", str(folder.tracking_artifacts)
+
+
+def summarise_usage(folder: StudyFolder) -> dict[str, float]:
+    """Return what the study's stages cost and what sharing them saved, by metric name."""
+    usage = measure_usage(folder)
+    return {f"stages/{name.removeprefix('num_')}": value for name, value in asdict(usage).items()}
 
 
 def summarise(leaderboard: Leaderboard) -> dict[str, float]:
@@ -152,13 +183,22 @@ def summarise(leaderboard: Leaderboard) -> dict[str, float]:
 
 
 def write_figures(study: Study, folder: StudyFolder, start: StudyStart | None) -> None:
-    """Draw the study's figure into its report folder."""
+    """Trace what λ could have chosen, and draw the study's figures into its report folder."""
     if start is None:
         return
     trials = read_trials(History(folder.history).events())
     metric = start.context.task.metric
     figure = draw_study(trials, study.milestones, start.reference, metric)
     write_file(folder.report / "study.png", figure)
+    higher_is_better = start.reference.higher_is_better
+    store = Store(str(folder.store))
+    levels = trace_best_levels(store, trials, study.milestones, higher_is_better)
+    write_paths(folder, levels)
+    drawn = draw_mixing(levels)
+    if drawn is None:
+        (folder.report / "mixing_path.png").unlink(missing_ok=True)
+    else:
+        write_file(folder.report / "mixing_path.png", drawn)
 
 
 def describe_results(folder: StudyFolder, summary: TrackingSummary | None, study: Study) -> str:

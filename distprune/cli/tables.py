@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,11 +11,25 @@ from rich.table import Table
 from rich.text import Text
 
 from distprune.library.leaderboard import Leaderboard
+from distprune.library.mixing_paths import PathSummary, describe_path, format_milestones
 
 
 def show_leaderboard(console: Console, leaderboard: Leaderboard) -> None:
     """Print the best model at every milestone, with what it is compared with."""
     console.print(format_leaderboard(leaderboard))
+
+
+def show_mixing_paths(console: Console, summaries: Sequence[PathSummary]) -> None:
+    """Print a line a level on what the mixing coefficient could have chosen there."""
+    if summaries:
+        lines = ["", "What λ decides at a level, with the levels before it as they were:"]
+        console.print(Text("\n".join([*lines, *map(format_mixing_path, summaries)])))
+
+
+def format_mixing_path(summary: PathSummary) -> str:
+    """Return what the mixing coefficient could have chosen at one level."""
+    sparsity = format_milestones(summary.milestones)
+    return f"{sparsity} (trial {summary.trial}, level {summary.level}): {describe_path(summary)}"
 
 
 def format_leaderboard(leaderboard: Leaderboard) -> RenderableType:

@@ -54,6 +54,14 @@ class TrackingSpec(Spec):
     """http(s) address of a tracking server; None = a SQLite file beside the study."""
 
 
+class StoreSpec(Spec):
+    """The store that all studies of a storage folder share."""
+
+    max_gib: float | None = Field(None, gt=0.0, allow_inf_nan=False)
+    """GiB that it may take; while this study runs, the least recently used weights that nobody
+    needs are removed above it. None = no limit."""
+
+
 class StudySpec(Spec):
     """A study file, ranges in `trial` unresolved."""
 
@@ -76,6 +84,7 @@ class StudySpec(Spec):
     """Values, by dotted name below `trial`, of the first trials."""
     resources: ResourcesSpec = ResourcesSpec()
     tracking: TrackingSpec = TrackingSpec()
+    store: StoreSpec = StoreSpec()
     trial: dict[str, Any]
     """A trial's settings; any of them can be a range."""
 

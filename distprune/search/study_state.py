@@ -21,7 +21,7 @@ from distprune.search.space import set_values
 from distprune.search.study_file import Study
 from distprune.trial.context import TrialContext
 
-FREE_SETTINGS = ("num_trials", "resources", "tracking", "storage")
+FREE_SETTINGS = ("num_trials", "resources", "tracking", "storage", "store")
 """Settings that can change between sessions of a study; they do not decide its numbers."""
 
 PACKAGES = ("distprune", "ray", "optuna", "torch", "transformers", "datasets", "mlflow", "numpy")

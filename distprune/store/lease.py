@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,23 @@ def exclusive(guard: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def is_held(path: Path, guard_descriptor: int, expiry_s: float) -> bool:
+    """Tell whether a lease keeps others out; who holds the guard's lock can rely on it.
+
+    Args:
+        path: The lease file, whether it is there or not.
+        guard_descriptor: What `exclusive` yields.
+        expiry_s: Seconds of silence after which an owner counts as gone.
+    """
+    holder = _read_holder(path)
+    return holder is not None and not holder.is_gone(_file_system_time(guard_descriptor), expiry_s)
+
+
+def read_holders(paths: Iterable[Path]) -> list[Holder]:
+    """Read who holds the leases that are there."""
+    return [holder for path in paths if (holder := _read_holder(path)) is not None]
 
 
 def _wait_for_lease(path: Path, guard: Path, terms: LeaseTerms) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,16 +19,23 @@ from distprune.store.content import (
     write_durably,
 )
 from distprune.store.failure import storage_failures
+from distprune.store.inventory import EntrySummary, Leftover, LeftoverKind, summarise_entry
 from distprune.store.key import is_key
-from distprune.store.lease import exclusive, hold_lease
+from distprune.store.lease import exclusive, hold_lease, is_held, read_holders
 from distprune.store.location import (
+    ABANDONED_S,
+    LEASE_EXPIRY_S,
     LeaseTerms,
+    list_temporaries,
     make_folder,
+    measure_folder,
+    remove_folder,
     remove_stale_temporaries,
     temporary_folder,
 )
 from distprune.store.manifest import Manifest, digest_manifest
 from distprune.store.paths import PATHS
+from distprune.store.process import Process
 
 
 @dataclass(frozen=True)
@@ -111,14 +119,72 @@ class LocalLocation:
 
     def keys(self) -> Iterator[str]:
         """Iterate over the entries' folders."""
-        for folder in sorted((self.folder / PATHS.entries).glob("??/*")):
-            if is_key(folder.name) and (folder / PATHS.manifest_name).is_file():
-                yield folder.name
+        return (key for key in self._folders() if self.has(key))
+
+    def mark_used(self, key: str) -> None:
+        """Touch the manifest; who may only read the store leaves no mark."""
+        with suppress(OSError):
+            os.utime(self.folder / PATHS.manifest(key))
+
+    def list_entries(self) -> Iterator[EntrySummary]:
+        """Read the manifest of each entry's folder."""
+        with storage_failures(self.root, "list entries"):
+            for key in self._folders():
+                summary = self._summarise(key)
+                if summary is not None:
+                    yield summary
+
+    def remove(self, entry: EntrySummary) -> bool:
+        """Rename an entry out of the way under the guard's lock, then delete it.
+
+        The temporary folder that it is renamed into is stale if this process dies meanwhile.
+        """
+        with (
+            self.temporary_folder() as trash,
+            storage_failures(self.root, f"remove entry {entry.key}"),
+        ):
+            with self._exclusive() as guard:
+                lease = self.folder / PATHS.lease(entry.key)
+                if is_held(lease, guard, LEASE_EXPIRY_S) or self._summarise(entry.key) != entry:
+                    return False
+                (self.folder / PATHS.entry(entry.key)).rename(trash / entry.key)
+            remove_folder(trash)
+        return True
+
+    @contextmanager
+    def eviction(self) -> Iterator[None]:
+        """Hold the lock of those who evict, which the kernel drops when a process dies."""
+        make_folder(self.folder / PATHS.leases, self.root)
+        with ExitStack() as stack:
+            with storage_failures(self.root, "evict"):
+                stack.enter_context(exclusive(self.folder / PATHS.eviction))
+            yield
+
+    def list_leftovers(self) -> list[Leftover]:
+        """List the folders of temporaries and of damaged entries."""
+        with storage_failures(self.root, "list leftovers"):
+            damaged = [
+                Leftover(
+                    LeftoverKind.DAMAGED,
+                    name=f"{PATHS.damaged}/{folder.name}",
+                    num_bytes=measure_folder(folder),
+                    is_stale=True,
+                )
+                for folder in sorted((self.folder / PATHS.damaged).glob("*"))
+            ]
+            return list_temporaries(self.folder / PATHS.temporary, self._working()) + damaged
+
+    def remove_damaged(self) -> int:
+        """Delete the folders of damaged entries."""
+        folders = list((self.folder / PATHS.damaged).glob("*"))
+        with storage_failures(self.root, "remove a damaged entry"):
+            for folder in folders:
+                remove_folder(folder)
+        return len(folders)
 
     def count_bytes(self) -> int:
         """Add up what the entries' files occupy."""
-        walk = os.walk(self.folder / PATHS.entries)
-        return sum(_size(Path(folder) / name) for folder, _, names in walk for name in names)
+        return measure_folder(self.folder / PATHS.entries)
 
     def check_writable(self) -> None:
         """Make the root, write a file there and delete it."""
@@ -132,7 +198,32 @@ class LocalLocation:
 
     def remove_stale_temporaries(self) -> int:
         """Remove what killed writers have left."""
-        return remove_stale_temporaries(self.folder / PATHS.temporary, self.root)
+        return remove_stale_temporaries(self.folder / PATHS.temporary, self.root, self._working())
+
+    def _folders(self) -> Iterator[str]:
+        folders = sorted((self.folder / PATHS.entries).glob("??/*"))
+        return (folder.name for folder in folders if is_key(folder.name))
+
+    def _summarise(self, key: str) -> EntrySummary | None:
+        """Summarise an entry as it is; None if it is not there."""
+        folder = self.folder / PATHS.entry(key)
+        try:
+            # Opening asks a network file system for the present times; a plain stat may be cached.
+            with (folder / PATHS.manifest_name).open("rb") as stream:
+                last_used = os.fstat(stream.fileno()).st_mtime
+                summary = summarise_entry(key, stream.read(), last_used)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            summary = None
+        if summary is not None or not folder.exists():
+            return summary
+        changed = folder.lstat().st_mtime
+        return EntrySummary(key, {}, measure_folder(folder), 0.0, changed, changed, False)
+
+    def _working(self) -> set[Process]:
+        """Return the processes whose leases were refreshed within a day."""
+        holders = read_holders((self.folder / PATHS.leases).glob("*.json"))
+        oldest = time.time() - ABANDONED_S
+        return {h.process for h in holders if h.process is not None and h.heartbeat > oldest}
 
     def _digest_of(self, key: str) -> str | None:
         try:
@@ -145,14 +236,7 @@ class LocalLocation:
         return (self.folder / PATHS.set_aside(key, attempt) for attempt in count(1))
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[int]:
         make_folder(self.folder / PATHS.leases, self.root)
-        with exclusive(self.folder / PATHS.guard):
-            yield
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # moved meanwhile
-        return 0
+        with exclusive(self.folder / PATHS.guard) as descriptor:
+            yield descriptor

@@ -5,17 +5,26 @@ Two leaves implement it: `local.py` for mounted file systems, `remote.py` for fs
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from distprune.store.failure import storage_failures
+from distprune.store.inventory import EntrySummary, Leftover, LeftoverKind
 from distprune.store.manifest import Manifest
 from distprune.store.process import Process, current_process
+
+LEASE_EXPIRY_S = 60.0
+"""Seconds of silence after which an owner of a lease counts as gone."""
+
+ABANDONED_S = 86_400.0
+"""Age after which a temporary folder of another host is stale, if that process holds no lease."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,24 @@ class Location(Protocol):
     def keys(self) -> Iterator[str]:
         """Iterate over the keys of all entries that have a manifest, sorted."""
 
+    def mark_used(self, key: str) -> None:
+        """Note that an entry is used now, where the location can."""
+
+    def list_entries(self) -> Iterator[EntrySummary]:
+        """Summarise all entries, those without a readable manifest too, sorted by key."""
+
+    def remove(self, entry: EntrySummary) -> bool:
+        """Remove an entry whole, unless it was used or replaced since, or its lease is held."""
+
+    def eviction(self) -> AbstractContextManager[None]:
+        """Keep other processes from evicting while the body does, where the location can."""
+
+    def list_leftovers(self) -> list[Leftover]:
+        """List temporaries and damaged entries."""
+
+    def remove_damaged(self) -> int:
+        """Remove the damaged entries that were set aside; returns how many."""
+
     def count_bytes(self) -> int:
         """Add up the sizes of all files of entries."""
 
@@ -79,7 +106,7 @@ class Location(Protocol):
         """Write and delete a file; StorageError if that fails."""
 
     def remove_stale_temporaries(self) -> int:
-        """Remove folders of dead processes of this host; returns how many."""
+        """Remove folders of processes that are gone; returns how many."""
 
 
 def make_folder(folder: Path, root: str) -> None:
@@ -118,30 +145,96 @@ def temporary_folder(parent: Path, root: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_stale_temporaries(parent: Path, root: str) -> int:
-    """Remove the temporary folders whose process is dead.
+def list_temporaries(parent: Path, working: Collection[Process] = ()) -> list[Leftover]:
+    """List the temporary folders; stale are those whose process is gone.
+
+    Args:
+        parent: The folder for temporaries.
+        working: Processes that give signs of life.
+
+    Returns:
+        A folder is stale if its process is dead. Nothing tells that of processes of other hosts and
+        containers: theirs are stale if they do not work and nothing has changed for a day.
+    """
+    if not parent.is_dir():
+        return []
+    return [
+        Leftover(
+            kind=LeftoverKind.TEMPORARY,
+            name=f"{parent.name}/{folder.name}",
+            num_bytes=measure_folder(folder),
+            is_stale=_is_stale(folder, working),
+        )
+        for folder in sorted(parent.iterdir())
+    ]
+
+
+def remove_stale_temporaries(parent: Path, root: str, working: Collection[Process] = ()) -> int:
+    """Remove the temporary folders whose process is gone, as `list_temporaries` judges.
 
     Args:
         parent: The folder for temporaries.
         root: The storage location, for messages.
+        working: Processes that give signs of life.
 
     Returns:
-        How many were removed. Those of other hosts stay, since nothing tells that they are dead.
+        How many were removed.
 
     Raises:
         StorageError: One cannot be removed.
     """
-    if not parent.is_dir():
-        return 0
-    stale = [folder for folder in parent.iterdir() if _is_stale(folder.name)]
+    stale = [
+        parent.parent / leftover.name
+        for leftover in list_temporaries(parent, working)
+        if leftover.is_stale
+    ]
     for folder in stale:
         with storage_failures(root, "remove a stale temporary folder"):
-            shutil.rmtree(folder)
+            remove_folder(folder)
     return len(stale)
 
 
-def _is_stale(name: str) -> bool:
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that nobody uses; another process may remove it at the same time."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def measure_folder(folder: Path) -> int:
+    """Add up the sizes of all files below a folder; those that vanish meanwhile do not count."""
+    return sum(
+        _stat_size(Path(parent) / name) for parent, _, names in os.walk(folder) for name in names
+    )
+
+
+def _is_stale(folder: Path, working: Collection[Process]) -> bool:
+    process = _read_owner(folder.name)
+    if process is None:
+        return False
+    if process.is_dead():
+        return True
+    if not process.is_elsewhere() or process in working:
+        return False
+    return time.time() - _last_change(folder) > ABANDONED_S
+
+
+def _read_owner(name: str) -> Process | None:
+    """Read from a temporary folder's name whose it is; None if it is not ours."""
     host, *numbers = name.split("~")
     if len(numbers) != 3 or not all(number.isdecimal() for number in numbers[:2]):
-        return False
-    return Process(host, int(numbers[0]), int(numbers[1])).is_dead()
+        return None
+    return Process(host, int(numbers[0]), int(numbers[1]))
+
+
+def _last_change(folder: Path) -> float:
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:  # its process is at work on it
+        return time.time()
+
+
+def _stat_size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0

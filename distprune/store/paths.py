@@ -23,6 +23,11 @@ class StorePaths:
         """Name the file whose lock protects changes of leases and removals of entries."""
         return f"{self.leases}/guard"
 
+    @property
+    def eviction(self) -> str:
+        """Name the file whose lock is held by the one process that evicts."""
+        return f"{self.leases}/eviction"
+
     def entry(self, key: str) -> str:
         """Name the folder of an entry."""
         return f"{self.entries}/{key[:2]}/{key}"

@@ -39,6 +39,10 @@ class Process:
         is_another = 0 not in (start, self.start) and start != self.start
         return is_zombie or is_another
 
+    def is_elsewhere(self) -> bool:
+        """Tell whether it is of another host or container, so that nothing tells if it lives."""
+        return self.host != _host()
+
 
 def current_process() -> Process:
     """Identify this process."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from typing import Any
 from distprune.errors import StorageError
 from distprune.store.content import DamagedEntryError, check_file
 from distprune.store.failure import describe_failure, remote_failures, storage_failures
+from distprune.store.inventory import EntrySummary, Leftover, LeftoverKind, summarise_entry
 from distprune.store.key import is_key
 from distprune.store.location import (
+    ABANDONED_S,
     LeaseTerms,
+    list_temporaries,
     make_folder,
+    remove_folder,
     remove_stale_temporaries,
     temporary_folder,
 )
-from distprune.store.manifest import Manifest, digest_manifest
+from distprune.store.manifest import Manifest, digest_manifest, parse_manifest
 from distprune.store.paths import PATHS
 
 logger = logging.getLogger(__name__)
@@ -137,11 +142,70 @@ class RemoteLocation:
 
     def keys(self) -> Iterator[str]:
         """Iterate over the manifests below the prefix."""
-        yield from sorted(
-            path.split("/")[-2]
-            for path in self._find_entries()
-            if path.endswith(f"/{PATHS.manifest_name}") and is_key(path.split("/")[-2])
-        )
+        yield from sorted(self._find_manifests(self._find_entries()))
+
+    def mark_used(self, key: str) -> None:
+        """Do nothing: an object's time cannot be changed without writing it again."""
+
+    def list_entries(self) -> Iterator[EntrySummary]:
+        """Read each manifest; entries were last used when they were written."""
+        objects = self._find_entries()
+        for key, path in sorted(self._find_manifests(objects).items()):
+            data = self.read_manifest(key)
+            if data is None:  # removed meanwhile
+                continue
+            summary = summarise_entry(key, data)
+            if summary is not None:
+                yield summary
+                continue
+            inside = path.rpartition("/")[0]
+            size = sum(int(objects[p]["size"]) for p in objects if p.startswith(f"{inside}/"))
+            yield EntrySummary(key, {}, size, 0.0, 0.0, 0.0, is_readable=False)
+
+    def remove(self, entry: EntrySummary) -> bool:
+        """Remove the manifest, after which there is no entry, then the files that it names.
+
+        Files that another process uploads for the same key meanwhile are in another subfolder.
+        """
+        with remote_failures(self.uri, f"remove entry {entry.key}"):
+            data = self.read_manifest(entry.key)
+            if data is None or summarise_entry(entry.key, data) != entry:
+                return False
+            folder = parse_manifest(data, entry.key).folder
+            with suppress(FileNotFoundError):
+                self.filesystem.rm_file(self._remote(PATHS.manifest(entry.key)))
+            with suppress(FileNotFoundError):
+                self.filesystem.rm(self._remote(PATHS.files(entry.key, folder)), recursive=True)
+        remove_folder(self.cache / PATHS.entry(entry.key))
+        return True
+
+    def eviction(self) -> AbstractContextManager[None]:
+        """Run the body without exclusion, as for leases."""
+        return nullcontext()
+
+    def list_leftovers(self) -> list[Leftover]:
+        """List uploads without a manifest, damaged entries, and temporaries of the cache folder."""
+        with remote_failures(self.uri, "list leftovers"):
+            damaged = self.filesystem.find(self._remote(PATHS.damaged), detail=True)
+        sizes: dict[str, int] = {}
+        for path, details in damaged.items():
+            name = path.removeprefix(f"{self.prefix}/").split("/")[1]
+            sizes[name] = sizes.get(name, 0) + int(details["size"])
+        return [
+            *list_temporaries(self.cache / PATHS.temporary),
+            *self._list_orphans(),
+            *(
+                Leftover(LeftoverKind.DAMAGED, f"{PATHS.damaged}/{name}", size, is_stale=True)
+                for name, size in sorted(sizes.items())
+            ),
+        ]
+
+    def remove_damaged(self) -> int:
+        """Delete the objects of damaged entries."""
+        names = [item.name for item in self.list_leftovers() if item.kind is LeftoverKind.DAMAGED]
+        for name in names:
+            self._remove(self._remote(name))
+        return len(names)
 
     def count_bytes(self) -> int:
         """Add up the sizes that the file system lists."""
@@ -159,8 +223,11 @@ class RemoteLocation:
             raise StorageError(message) from error
 
     def remove_stale_temporaries(self) -> int:
-        """Remove what killed writers and readers have left in the cache folder."""
-        return remove_stale_temporaries(self.cache / PATHS.temporary, str(self.cache))
+        """Remove what killed processes have left in the cache folder and among the uploads."""
+        stale = [orphan for orphan in self._list_orphans() if orphan.is_stale]
+        for orphan in stale:
+            self._remove(self._remote(orphan.name))
+        return len(stale) + remove_stale_temporaries(self.cache / PATHS.temporary, str(self.cache))
 
     def _remote(self, name: str) -> str:
         return f"{self.prefix}/{name}"
@@ -182,6 +249,51 @@ class RemoteLocation:
         make_folder(target.parent, str(self.cache))
         with storage_failures(str(self.cache), "keep a copy"):
             folder.rename(target)
+
+    def _find_manifests(self, objects: Iterable[str]) -> dict[str, str]:
+        """Return the paths of manifests among those of objects, by key."""
+        return {
+            path.split("/")[-2]: path
+            for path in objects
+            if path.endswith(f"/{PATHS.manifest_name}") and is_key(path.split("/")[-2])
+        }
+
+    def _list_orphans(self) -> list[Leftover]:
+        """List folders of uploads that no manifest names: cut off, removed, or still under way."""
+        objects = self._find_entries()
+        uploads: dict[str, list[str]] = {}
+        for path in objects:
+            parts = path.removeprefix(f"{self.prefix}/").split("/")
+            if len(parts) > 4:  # entries, first digits, key, folder, file
+                uploads.setdefault("/".join(parts[:4]), []).append(path)
+        named = {self._name_files(key) for key in self._find_manifests(objects)}
+        return [
+            Leftover(
+                kind=LeftoverKind.TEMPORARY,
+                name=folder,
+                num_bytes=sum(int(objects[path]["size"]) for path in paths),
+                is_stale=all(self._is_old(path) for path in paths),
+            )
+            for folder, paths in sorted(uploads.items())
+            if folder not in named
+        ]
+
+    def _name_files(self, key: str) -> str | None:
+        """Name the folder of an entry's files; None if its manifest does not tell."""
+        data = self.read_manifest(key)
+        with suppress(DamagedEntryError):
+            return None if data is None else PATHS.files(key, parse_manifest(data, key).folder)
+        return None
+
+    def _is_old(self, path: str) -> bool:
+        """Tell whether an upload is certainly no longer under way."""
+        try:
+            modified = self.filesystem.modified(path)
+        except (NotImplementedError, FileNotFoundError):
+            return False
+        if modified.tzinfo is None:
+            modified = modified.replace(tzinfo=UTC)
+        return bool((datetime.now(UTC) - modified).total_seconds() > ABANDONED_S)
 
     def _find_entries(self) -> dict[str, dict[str, Any]]:
         with remote_failures(self.uri, "list entries"):

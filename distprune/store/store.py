@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,9 @@ from distprune.errors import StorageError
 from distprune.store.content import DamagedEntryError, record_files
 from distprune.store.entry import Entry
 from distprune.store.failure import storage_failures, writer_failures
+from distprune.store.inventory import EntrySummary, Leftover
 from distprune.store.key import JSON, PlainJSON, check_key, plain_json
-from distprune.store.location import LeaseTerms, Location
+from distprune.store.location import LEASE_EXPIRY_S, LeaseTerms, Location
 from distprune.store.manifest import Manifest, digest_manifest, parse_manifest
 from distprune.store.opening import open_location
 from distprune.store.verification import remember_entry, verify_entry
@@ -77,7 +78,7 @@ class Store:
             return self._location.has(key)
 
     def find(self, key: str) -> Entry | None:
-        """Find an entry and verify it.
+        """Find an entry, verify it, and note in a local store that it was used.
 
         The sizes and digests of all files are checked, once per process while the files do not
         change; files of a remote store are downloaded for that. A damaged entry is set aside with
@@ -98,6 +99,8 @@ class Store:
                     return None
                 digest = digest_manifest(data)
                 manifest = parse_manifest(data, key)
+                # Before the files are read, which can take long: nobody removes it from now on.
+                self._location.mark_used(key)
                 verify_entry(self._location, manifest)
         except DamagedEntryError as damage:
             return self._replace_damaged(key, digest, damage)
@@ -168,7 +171,7 @@ class Store:
         *,
         timeout_s: float | None = None,
         poll_s: float = 0.2,
-        expiry_s: float = 60.0,
+        expiry_s: float = LEASE_EXPIRY_S,
     ) -> Iterator[None]:
         """Hold the lease of a key, which one thread of one process of a local store can at a time.
 
@@ -192,9 +195,90 @@ class Store:
         """Iterate over the keys of all committed entries, sorted."""
         return self._location.keys()
 
+    def list_entries(self) -> Iterator[EntrySummary]:
+        """Summarise all entries, those that cannot be read too, sorted by key; reads manifests.
+
+        Raises:
+            StorageError: The store cannot be read.
+        """
+        return self._location.list_entries()
+
+    def count_bytes(self) -> int:
+        """Add up the sizes of all files of entries, manifests included."""
+        return self._location.count_bytes()
+
+    def verify(self, key: str) -> str | None:
+        """Check the digests of all files of an entry anew; set a damaged entry aside.
+
+        This is no use of the entry. A remote store's files are downloaded where there is no copy.
+
+        Returns:
+            What was wrong with it; None if it is whole, or gone.
+
+        Raises:
+            StorageError: The store cannot be read.
+        """
+        check_key(key)
+        digest = None
+        try:
+            with storage_failures(self.root, f"read entry {key}"):
+                data = self._location.read_manifest(key)
+                if data is None:
+                    return None
+                digest = digest_manifest(data)
+                manifest = parse_manifest(data, key)
+                for name in manifest.files:
+                    self._location.verify_file(manifest, name)
+        except DamagedEntryError as damage:
+            is_gone = self._location.set_aside(key, digest) is None
+            return None if is_gone else str(damage)
+        return None
+
+    def remove(self, entry: EntrySummary) -> bool:
+        """Remove an entry whole, unless it was used or replaced since it was summarised.
+
+        An entry whose lease is held stays too. Who has found the entry before either has its files
+        open and reads them to the end, or gets a `StorageError` from `Entry.path` and computes it
+        again. In remote stores nothing shows that an entry was used.
+
+        Returns:
+            Whether it was removed.
+
+        Raises:
+            StorageError: The store cannot be written.
+        """
+        return self._location.remove(entry)
+
+    def eviction(self) -> AbstractContextManager[None]:
+        """Keep other processes of a local store from evicting while the body does.
+
+        Raises:
+            StorageError: The store cannot be written.
+        """
+        return self._location.eviction()
+
+    def list_leftovers(self) -> list[Leftover]:
+        """List what is no entry and takes space: temporaries and damaged entries.
+
+        Raises:
+            StorageError: The store cannot be read.
+        """
+        return self._location.list_leftovers()
+
+    def remove_damaged(self) -> int:
+        """Remove the damaged entries that were set aside.
+
+        Returns:
+            Number of entries removed.
+
+        Raises:
+            StorageError: One cannot be removed.
+        """
+        return self._location.remove_damaged()
+
     def statistics(self) -> StoreStatistics:
         """Count entries and bytes; reads every folder of the store."""
-        return StoreStatistics(sum(1 for _ in self.keys()), self._location.count_bytes())
+        return StoreStatistics(sum(1 for _ in self.keys()), self.count_bytes())
 
     def check_writable(self) -> None:
         """Make the root if it is not there, and write and delete a file in it.
@@ -205,7 +289,7 @@ class Store:
         self._location.check_writable()
 
     def remove_stale_temporaries(self) -> int:
-        """Remove what killed processes of this host have left half written.
+        """Remove what killed processes have left half written or half removed.
 
         Returns:
             Number of folders removed.

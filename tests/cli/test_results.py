@@ -14,6 +14,13 @@ from distprune.core.cost import Sparsities
 from distprune.core.mask import Mask
 from distprune.errors import MaskError
 from distprune.library.leaderboard import Leaderboard, LeaderboardRow
+from distprune.library.mixing_paths import (
+    PathPart,
+    PathSummary,
+    TracedLevel,
+    locate_paths,
+    write_paths,
+)
 from distprune.library.study_folder import StudyFolder
 from tests.cli.conftest import RunCommand
 from tests.tiny_study import SHAPE
@@ -86,6 +93,41 @@ def test_results_for_programs(
 ) -> None:
     finished = run_command("results", folder.root, "--json")
     assert json.loads(finished.out) == json.loads(leaderboard.to_json())
+
+
+PARTS = {
+    "head": PathPart(28, 27, (0.1, 0.2)),
+    "neuron": PathPart(3093, 3092, (0.15, 0.16)),
+    "whole": PathPart(3120, 3119, (0.15, 0.16)),
+}
+TRACED = PathSummary((0.3, 0.4, 0.5), 4, 2, 0.5, 0.156, PARTS, None)
+SINGLE = PathSummary((0.2,), 1, 1, 0.2, 0.0, None, "only one was measured")
+
+
+def test_results_say_what_lambda_could_have_chosen(
+    folder: StudyFolder, leaderboard: Leaderboard, run_command: RunCommand
+) -> None:
+    assert "λ" not in run_command("results", folder.root).out
+    write_paths(folder, [TracedLevel(SINGLE, None), TracedLevel(TRACED, None)])
+    words = " ".join(run_command("results", folder.root).out.split())
+    assert words.endswith(
+        "What λ decides at a level, with the levels before it as they were: "
+        "20 % (trial 1, level 1): no mixing path: only one was measured "
+        "30, 40 and 50 % (trial 4, level 2): λ over [0, 1] could have kept 28 different sets of "
+        "heads and 3,120 different whole masks"
+    )
+    finished = run_command("results", folder.root, "--json")
+    assert finished.out.strip() == leaderboard.to_json().strip()
+
+
+def test_damaged_mixing_paths(folder: StudyFolder, run_command: RunCommand) -> None:
+    locate_paths(folder).parent.mkdir()
+    locate_paths(folder).write_text("{")
+    finished = run_command("results", folder.root)
+    assert finished.code == 2
+    (line,) = finished.err.splitlines()
+    assert str(locate_paths(folder)) in line
+    assert "run `distprune search` again" in line
 
 
 def test_folder_without_a_study(tmp_path: Path, run_command: RunCommand) -> None:
