@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
