@@ -77,7 +77,7 @@ class StudyProgress:
             f"prediction: {reference.floor:.4f}; {start.context.precision}"
         )
         if start.num_stored:
-            self._say(f"{start.num_stored} trials are done already; going on from there")
+            self._say(f"trials done already: {start.num_stored}; going on from there")
 
     def on_event(self, event: Event) -> None:
         """Show a trial's start, milestone or end."""

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from distprune.cli.progress import StudyProgress
+from distprune.cli.results import format_results
 from distprune.cli.tables import show_leaderboard
 from distprune.cli.usage import format_bytes
 from distprune.core.atomic_file import write_file
@@ -127,7 +128,7 @@ class SearchCommand:
             tracked.fail()
             raise
         if as_json:
-            typer.echo(leaderboard.to_json())
+            typer.echo(format_results(folder, leaderboard))
             return
         show_leaderboard(console, leaderboard)
         typer.echo(describe_results(folder, summary, self.study))

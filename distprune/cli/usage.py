@@ -9,7 +9,7 @@ from distprune.trial.usage import Usage
 def describe_usage(usage: Usage) -> str:
     """Return the sums in one line."""
     return (
-        f"{usage.num_computed} stages computed in {format_duration(usage.seconds_computed)} "
+        f"stages: {usage.num_computed} computed in {format_duration(usage.seconds_computed)} "
         f"({format_bytes(usage.bytes_written)}), {usage.num_reused} reused "
         f"({format_duration(usage.seconds_saved)} saved)"
     )

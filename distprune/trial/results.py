@@ -35,7 +35,7 @@ class LevelResult:
     Attributes:
         level: 0 = the dense fine-tuned model.
         sparsity: The level's target sparsity, in [0, 1).
-        mask: Units that are kept.
+        packed_mask: `mask` as text: a study keeps the levels of all its trials in memory.
         metric: The task's metric on the search split.
         lineage: Where it comes from.
         seconds: Wall time of the level; small where stages were stored already.
@@ -44,11 +44,16 @@ class LevelResult:
 
     level: int
     sparsity: float
-    mask: Mask
+    packed_mask: str
     metric: float
     lineage: Lineage
     seconds: float
     uses: tuple[StageUse, ...] = ()
+
+    @property
+    def mask(self) -> Mask:
+        """The units that are kept."""
+        return Mask.unpack(self.packed_mask)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; `from_json` reads them."""
@@ -59,7 +64,7 @@ class LevelResult:
             "lineage": asdict(self.lineage),
             "seconds": self.seconds,
             "uses": [asdict(use) for use in self.uses],
-            "mask": self.mask.pack(),
+            "mask": self.packed_mask,
         }
 
     @classmethod
@@ -70,7 +75,7 @@ class LevelResult:
         return cls(
             level=values["level"],
             sparsity=values["sparsity"],
-            mask=Mask.unpack(values["mask"]),
+            packed_mask=Mask.unpack(values["mask"]).pack(),
             metric=values["metric"],
             lineage=Lineage(**lineage, evidence=evidence),
             seconds=values["seconds"],

@@ -37,7 +37,7 @@ def _measure_level(stages: TrialStages, ticket: Ticket, started: float) -> Level
     return LevelResult(
         level=ticket.level,
         sparsity=ticket.sparsity,
-        mask=ticket.mask,
+        packed_mask=ticket.mask.pack(),
         metric=evaluation.metric,
         lineage=Lineage(
             evaluation=evaluation.key,

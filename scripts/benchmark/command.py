@@ -25,6 +25,7 @@ FIGURES = {
     "step": "training step of the compact model / dense step",
     "inference": "compact inference, measured speed-up / promised by MACs",
     "scoring": "scoring a batch / training step",
+    "worker": "seconds from a stage's submission to its first training step, cold and warm",
     "wall": "naive wall / distprune wall, twelve configurations",
     "repetition": "a repeated study / the first one (uses distprune's arm of `wall`)",
     "asha": "both arms with Optuna and ASHA",

@@ -64,7 +64,7 @@ def test_lines_for_a_log() -> None:
     lines = [line.partition("] ")[2] for line in text.splitlines()]
     assert lines[0] == "Starting Ray"
     assert "accuracy 0.9000 on the search split; a constant prediction: 0.5000" in lines[1]
-    assert lines[2] == "1 trials are done already; going on from there"
+    assert lines[2] == "trials done already: 1; going on from there"
     assert lines[3:5] == [
         "trial 1: 20 % removed, accuracy 0.7000, retention 0.500",
         "trial 2: 20 % removed, accuracy 0.6000, retention 0.250",
@@ -111,4 +111,4 @@ def test_answered_trial_and_cost_are_told() -> None:
         progress.on_event(MilestoneReached(0, time.time(), replace(report, new_levels=levels)))
         progress.on_event(TrialEnded(0, time.time(), Outcome.COMPLETED))
     assert "trial 0: answered from the store\n" in file.getvalue()
-    assert "0 stages computed in 0:00 (0 MiB), 1 reused (1:15 saved)" in file.getvalue()
+    assert "stages: 0 computed in 0:00 (0 MiB), 1 reused (1:15 saved)" in file.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from distprune.cli.tables import format_leaderboard
 from distprune.core.cost import Sparsities
 from distprune.core.mask import Mask
 from distprune.errors import MaskError
+from distprune.library.history import History
 from distprune.library.leaderboard import Leaderboard, LeaderboardRow
 from distprune.library.mixing_paths import (
     PathPart,
@@ -22,8 +24,11 @@ from distprune.library.mixing_paths import (
     write_paths,
 )
 from distprune.library.study_folder import StudyFolder
+from distprune.trial.usage import StageUse
 from tests.cli.conftest import RunCommand
+from tests.library.records import make_start, reach
 from tests.tiny_study import SHAPE
+from tests.trial.results import make_results
 
 
 def make_row(milestone: float, trial: int, report_metric: float | None) -> LeaderboardRow:
@@ -92,7 +97,24 @@ def test_results_for_programs(
     folder: StudyFolder, leaderboard: Leaderboard, run_command: RunCommand
 ) -> None:
     finished = run_command("results", folder.root, "--json")
-    assert json.loads(finished.out) == json.loads(leaderboard.to_json())
+    printed = json.loads(finished.out)
+    stages = printed.pop("stages")
+    assert printed == json.loads(leaderboard.to_json())
+    assert stages["num_computed"] == 0
+
+
+def test_results_say_what_the_stages_cost(folder: StudyFolder, run_command: RunCommand) -> None:
+    computed = StageUse("retrain", "key", is_computed=True, seconds=100.0, num_bytes=3 << 20)
+    history = History(folder.history)
+    for number, use in enumerate((computed, replace(computed, is_computed=False))):
+        (level,) = make_results([0.0], [0.9])
+        history.append(make_start(number))
+        history.append(reach(number, 1, [replace(level, uses=(use,))]))
+    words = run_command("results", folder.root).out.splitlines()[-1]
+    assert words == "stages: 1 computed in 1:40 (3 MiB), 1 reused (1:40 saved)"
+    stages = json.loads(run_command("results", folder.root, "--json").out)["stages"]
+    assert (stages["num_computed"], stages["num_reused"]) == (1, 1)
+    assert (stages["seconds_saved"], stages["bytes_written"]) == (100.0, 3 << 20)
 
 
 PARTS = {
@@ -110,14 +132,14 @@ def test_results_say_what_lambda_could_have_chosen(
     assert "λ" not in run_command("results", folder.root).out
     write_paths(folder, [TracedLevel(SINGLE, None), TracedLevel(TRACED, None)])
     words = " ".join(run_command("results", folder.root).out.split())
-    assert words.endswith(
+    assert (
         "What λ decides at a level, with the levels before it as they were: "
         "20 % (trial 1, level 1): no mixing path: only one was measured "
         "30, 40 and 50 % (trial 4, level 2): λ over [0, 1] could have kept 28 different sets of "
-        "heads and 3,120 different whole masks"
-    )
+        "heads and 3,120 different whole masks stages:"
+    ) in words
     finished = run_command("results", folder.root, "--json")
-    assert finished.out.strip() == leaderboard.to_json().strip()
+    assert "3120" not in finished.out
 
 
 def test_damaged_mixing_paths(folder: StudyFolder, run_command: RunCommand) -> None:

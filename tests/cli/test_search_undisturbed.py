@@ -117,7 +117,7 @@ def test_same_command_again_trains_nothing_and_changes_nothing(undisturbed: Ende
     after = take_inventory(folder)
     assert {name for name in before | after if before.get(name) != after.get(name)} == set()
     assert json.loads(ended.out) == read_leaderboard(folder)
-    assert "4 trials are done already" in ended.err
+    assert "trials done already: 4" in ended.err
 
 
 def take_inventory(folder: StudyFolder) -> dict[str, Any]:

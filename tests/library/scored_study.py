@@ -59,7 +59,7 @@ def make_levels(
             importance = mix_sources(spec, sources[0], sources[1], mask)
             mask = select(importance, mask, SHAPE, sparsity, spec.selection_rule(8.0))
         lineage = Lineage("e" * 64, "d" * 64, "weights.safetensors", evidence)
-        levels.append(LevelResult(level, sparsity, mask, metrics[level], lineage, 1.0))
+        levels.append(LevelResult(level, sparsity, mask.pack(), metrics[level], lineage, 1.0))
     return levels
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 def best() -> dict[float, Candidate]:
     trial = make_trial(7, [], **{"pruning.mixing.coefficient": 0.3})
     return {
-        milestone: Candidate(trial, make_result(level, milestone, 0.8, mask=mask))
+        milestone: Candidate(trial, make_result(level, milestone, 0.8, packed_mask=mask.pack()))
         for level, (milestone, mask) in enumerate(MASKS.items(), start=1)
     }
 
@@ -121,7 +121,9 @@ def test_a_library_is_written_again_over_the_old_one(
 ) -> None:
     write_library(folder, board, best, CONTEXT)
     files = list_files(folder)
-    better = Candidate(best[0.5].trial, make_result(2, 0.5, 0.8, mask=keep(4, 20, seed=9)))
+    better = Candidate(
+        best[0.5].trial, make_result(2, 0.5, 0.8, packed_mask=keep(4, 20, seed=9).pack())
+    )
     write_library(folder, board, best | {0.5: better}, CONTEXT)
     assert list_files(folder) == files
     assert Mask.load(folder.mask(0.5)) == keep(4, 20, seed=9)

@@ -97,7 +97,7 @@ def make_level(level: int, sparsity: float, accuracy: float) -> LevelResult:
     return LevelResult(
         level=level,
         sparsity=sparsity,
-        mask=Mask(dict.fromkeys(UnitKind, kept)),
+        packed_mask=Mask(dict.fromkeys(UnitKind, kept)).pack(),
         metric=accuracy,
         lineage=Lineage("evaluation", "weights", "weights.safetensors", Evidence()),
         seconds=0.0,

@@ -65,7 +65,7 @@ def make_mask(sparsity: float) -> Mask:
 def make_level(level: int, sparsity: float, metric: float, **evidence: str) -> LevelResult:
     """Return a level whose numbers are given; it took `level` seconds."""
     lineage = Lineage("e" * 64, "d" * 64, "weights.safetensors", Evidence(**evidence))
-    return LevelResult(level, sparsity, make_mask(sparsity), metric, lineage, float(level))
+    return LevelResult(level, sparsity, make_mask(sparsity).pack(), metric, lineage, float(level))
 
 
 LEVELS = (make_level(0, 0.0, 0.9), make_level(1, 0.25, 0.8), make_level(2, 0.5, 0.7))

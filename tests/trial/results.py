@@ -17,7 +17,7 @@ def make_result(level: int, sparsity: float, metric: float, **options: Any) -> L
     """Make a level whose mask keeps ten units less `level`."""
     kept = np.arange(10)[None] >= level
     values = {
-        "mask": Mask({UnitKind.HEAD: kept, UnitKind.NEURON: kept}),
+        "packed_mask": Mask({UnitKind.HEAD: kept, UnitKind.NEURON: kept}).pack(),
         "lineage": Lineage(
             evaluation=f"{level:064x}",
             weights=f"{level + 100:064x}",
