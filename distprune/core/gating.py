@@ -7,7 +7,7 @@ the attention kernel, and transformers 5 has no head mask of its own (it ignores
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,14 +23,32 @@ Gates = Mapping[UnitKind, Sequence[Tensor]]
 """For each kind one tensor per layer, broadcastable to [batch, token, unit]."""
 
 
+Multiply = Callable[[Tensor, Tensor, int], Tensor]
+"""Multiplies features [batch, token, units x width] by a gate, given the width of a unit."""
+
+
+def multiply_units(features: Tensor, layer_gate: Tensor, unit_width: int) -> Tensor:
+    """Multiply features in the gate's precision, and return them in their own."""
+    if unit_width == 1:
+        gated = features * layer_gate
+    else:
+        # [batch, token, units x width] -> [batch, token, units, width]
+        split = features.view(*features.shape[:-1], -1, unit_width)
+        gated = (split * layer_gate.unsqueeze(-1)).flatten(-2)
+    return gated.to(features.dtype)
+
+
 @contextmanager
-def apply_gates(model: nn.Module, gates: Gates) -> Iterator[None]:
+def apply_gates(
+    model: nn.Module, gates: Gates, multiply: Multiply = multiply_units
+) -> Iterator[None]:
     """Multiply the units of `model` by `gates` inside the block; hooks are gone after it.
 
     Args:
         model: A transformers model of a supported family, dense or compact.
         gates: For each kind one tensor per layer, broadcastable to [batch, token, unit]; layers
             without units are passed over.
+        multiply: Multiplies the features of one layer.
     """
     parts = describe_anatomy(model).parts
     with ExitStack() as stack:
@@ -38,7 +56,7 @@ def apply_gates(model: nn.Module, gates: Gates) -> Iterator[None]:
             for part, layer_gate in zip(parts, layer_gates, strict=True):
                 if part.num_units(kind) == 0:
                     continue
-                hook = _gate_hook(layer_gate, part.unit_width(kind))
+                hook = _gate_hook(layer_gate, part.unit_width(kind), multiply)
                 handle = part.gated(kind).register_forward_pre_hook(hook)
                 stack.callback(handle.remove)
         yield
@@ -78,17 +96,9 @@ def check_fit(model: nn.Module, mask: Mask) -> None:
             )
 
 
-def _gate_hook(layer_gate: Tensor, unit_width: int) -> Any:
-    def multiply(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _gate_hook(layer_gate: Tensor, unit_width: int, multiply: Multiply) -> Any:
+    def multiply_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         features, *rest = inputs
-        # Multiplied in the gate's precision, so that a gate's gradient is summed in float32 under
-        # autocast too.
-        if unit_width == 1:
-            gated = features * layer_gate
-        else:
-            # [batch, token, units x width] -> [batch, token, units, width]
-            split = features.view(*features.shape[:-1], -1, unit_width)
-            gated = (split * layer_gate.unsqueeze(-1)).flatten(-2)
-        return (gated.to(features.dtype), *rest)
+        return (multiply(features, layer_gate, unit_width), *rest)
 
-    return multiply
+    return multiply_input

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def measure_importance(
     with _evaluation_mode(model):
         for batch in batches:
             gates = _make_gates(anatomy, batch, estimator)
-            with apply_gates(model, gates):
+            with apply_gates(model, gates, _GateOfOne.apply):
                 losses = example_losses(model, batch).float()
             loss = losses.mean() if estimator is Estimator.BATCH else losses.sum()
             _accumulate(totals, gates, loss, criterion, len(losses), estimator)
@@ -111,6 +111,31 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+class _GateOfOne(torch.autograd.Function):
+    """A gate whose value is one: it changes nothing, and only its gradient is computed.
+
+    Summed in float32 or better, under autocast too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, layer_gate: Tensor, unit_width: int) -> Tensor:
+        """Return the features as they are."""
+        ctx.save_for_backward(features)
+        ctx.gate_shape, ctx.unit_width = layer_gate.shape, unit_width
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Pass the gradient on; that of the gate is its product with the features, summed."""
+        (gradient,), (features,) = gradients, ctx.saved_tensors
+        precision = torch.promote_types(features.dtype, torch.float32)
+        # Converted first: torch multiplies mixed types several times slower.
+        products = gradient.to(precision) * features.to(precision)
+        if ctx.unit_width > 1:
+            products = products.unflatten(-1, (-1, ctx.unit_width)).sum(-1)
+        return gradient, products.sum_to_size(ctx.gate_shape), None
 
 
 def _make_gates(

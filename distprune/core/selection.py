@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -134,8 +134,8 @@ def _remove_from(
 
 def _ascending(
     kept: Mapping[UnitKind, NDArray[np.bool_]], importance: Importance, pool: _Pool
-) -> list[tuple[UnitKind, int, int]]:
-    """List live units of the pool, least important per cost first."""
+) -> Iterator[tuple[UnitKind, int, int]]:
+    """Yield live units of the pool, least important per cost first."""
     kinds, layers, units, scores = [], [], [], []
     for index, kind in enumerate(pool.kinds):
         layer, unit = np.nonzero(kept[kind])
@@ -145,4 +145,5 @@ def _ascending(
         scores.append(importance[kind][layer, unit] / pool.costs[kind])
     kind_index, layer_index, unit_index = (np.concatenate(part) for part in (kinds, layers, units))
     order = np.lexsort((unit_index, kind_index, layer_index, np.concatenate(scores)))
-    return [(pool.kinds[kind_index[i]], int(layer_index[i]), int(unit_index[i])) for i in order]
+    sorted_kinds = (pool.kinds[index] for index in kind_index[order].tolist())
+    return zip(sorted_kinds, layer_index[order].tolist(), unit_index[order].tolist(), strict=True)

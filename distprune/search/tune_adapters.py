@@ -23,6 +23,9 @@ FAILURE = "failure"
 ABORT = "abort"
 """Keys of what a trial reports to Tune."""
 
+MAX_KEPT_PROCESSES = 1 << 20
+"""More than there are trials at a time."""
+
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
     """Hands the ledger's trials to Tune, and Tune's endings to the ledger."""
@@ -96,7 +99,25 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
             self._ledger.report(trial.config["number"], report)
 
 
-class MilestoneASHA(ASHAScheduler):  # type: ignore[misc]
+class KeepsProcesses(TrialScheduler):  # type: ignore[misc]
+    """A scheduler that lets Tune keep the process of every trial that ends for the next one.
+
+    With `reuse_actors` alone Tune keeps one. Where two trials end at once it starts a process, and
+    kills it half started when the next trial ends, and so on: one in vain for each trial to come.
+    """
+
+    _keeps_processes = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Raise the number of processes to keep, with the first trial."""
+        if not self._keeps_processes:
+            cache = tune_controller._tune_controller._actor_cache
+            cache.increase_max(trial.placement_group_factory, MAX_KEPT_PROCESSES)
+            self._keeps_processes = True
+        super().on_trial_add(tune_controller, trial)
+
+
+class MilestoneASHA(KeepsProcesses, ASHAScheduler):  # type: ignore[misc]
     """ASHA with milestones as its time, one bracket, and rungs that outlive the driver."""
 
     def __init__(self, stopping: StoppingSpec, num_milestones: int) -> None:
@@ -132,7 +153,7 @@ class MilestoneASHA(ASHAScheduler):  # type: ignore[misc]
                 self._brackets[0].on_result(trial, event.report.milestone, event.report.objective)
 
 
-class RunToTarget(FIFOScheduler):  # type: ignore[misc]
+class RunToTarget(KeepsProcesses, FIFOScheduler):  # type: ignore[misc]
     """Stops no trial, but those that failed or diverged."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

@@ -11,12 +11,12 @@ from distprune.store.key import content_key
 
 STAGE_VERSIONS = {
     "prepare": 2,
-    "dense": 2,
-    "snapshot": 1,
-    "probe": 1,
-    "score": 1,
-    "retrain": 1,
-    "evaluate": 1,
+    "dense": 3,
+    "snapshot": 2,
+    "probe": 2,
+    "score": 2,
+    "retrain": 2,
+    "evaluate": 2,
 }
 """Raised when a stage's code changes its results, so that older entries are not used."""
 

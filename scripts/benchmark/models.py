@@ -20,6 +20,7 @@ from distprune.methods.spec import Recipe
 from distprune.models.checkpoint import load_classifier
 from distprune.trial.resolve import resolve_precision
 from distprune.trial.spec import Precision
+from distprune.trial.work.cpu_gradients import fast_cpu_gradients
 from distprune.trial.work.inputs import autocast
 from scripts.benchmark.configurations import QUICKSTART
 
@@ -87,9 +88,10 @@ def make_training_step(
     device = torch.device("cpu")
 
     def step() -> None:
-        with autocast(device, precision):
-            loss = model(**batch).loss
-        loss.backward()
+        with fast_cpu_gradients(model):
+            with autocast(device, precision):
+                loss = model(**batch).loss
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
         optimiser.step()
         optimiser.zero_grad()

@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.utils import flatten_dict
+from ray.tune.utils.object_cache import _ObjectCache
 
 from distprune.search.ledger import Ledger
 from distprune.search.study_file import Study
@@ -31,6 +32,7 @@ def run_trials(
 ) -> None:
     """Run a study's trials to their ends."""
     searcher, callback = LedgerSearcher(ledger), LedgerCallback(ledger)
+    controller = make_controller()
     running: list[SimpleNamespace] = []
     num_started = 0
     while True:
@@ -39,8 +41,8 @@ def run_trials(
             if config == Searcher.FINISHED:
                 break
             results = collect_results(config, study)
-            trial = SimpleNamespace(trial_id=f"id-{num_started}", config=config, results=results)
-            scheduler.on_trial_add(None, trial)
+            trial = make_trial(f"id-{num_started}", config=config, results=results)
+            scheduler.on_trial_add(controller, trial)
             running.append(trial)
             num_started += 1
         if not running:
@@ -68,3 +70,14 @@ def process_result(
     scheduler.on_trial_complete(None, trial, flat)
     searcher.on_trial_complete(trial.trial_id, flat)
     return False
+
+
+def make_controller() -> SimpleNamespace:
+    """Make what a scheduler is given as Tune's controller, as far as ours look at it."""
+    cache: _ObjectCache = _ObjectCache(may_keep_one=True)
+    return SimpleNamespace(_tune_controller=SimpleNamespace(_actor_cache=cache))
+
+
+def make_trial(trial_id: str, **values: Any) -> SimpleNamespace:
+    """Make a trial as Tune hands it to schedulers."""
+    return SimpleNamespace(trial_id=trial_id, placement_group_factory="no cores", **values)

@@ -26,6 +26,7 @@ from distprune.search.tune_adapters import (
     RunToTarget,
 )
 from distprune.trial.results import MilestoneReport
+from tests.search.fake_tune import make_controller, make_trial
 from tests.search.successive_halving import SuccessiveHalving
 
 FAILED = {OBJECTIVE: math.nan, f"{FAILURE}/outcome": "diverged", f"{FAILURE}/message": "nan"}
@@ -62,8 +63,8 @@ def run_both(study: dict[str, Any]) -> tuple[MilestoneASHA, SuccessiveHalving, l
     )
     running = []
     for number, objectives in enumerate(study["trials"]):
-        trial = SimpleNamespace(trial_id=f"id-{number}", number=number, left=list(objectives))
-        scheduler.on_trial_add(None, trial)
+        trial = make_trial(f"id-{number}", number=number, left=list(objectives))
+        scheduler.on_trial_add(make_controller(), trial)
         running.append(trial)
     reports = []
     for turn in study["turns"]:
@@ -127,8 +128,8 @@ def test_successive_halving_by_hand() -> None:
 @pytest.mark.parametrize("milestone", range(1, 4))
 def test_failure_stops_at_once_and_leaves_no_trace(milestone: int) -> None:
     scheduler = MilestoneASHA(StoppingSpec(), 4)
-    trial: Any = SimpleNamespace(trial_id="id-0")
-    scheduler.on_trial_add(None, trial)
+    trial: Any = make_trial("id-0")
+    scheduler.on_trial_add(make_controller(), trial)
     for earlier in range(1, milestone):
         scheduler.on_trial_result(None, trial, {MILESTONE: earlier, OBJECTIVE: 0.5})
     before = read_rungs(scheduler)
@@ -176,3 +177,16 @@ def test_tune_pickles_no_ledger(adapter: Any) -> None:
     ledger: Any = RecordingLedger()
     ledger.unpicklable = lambda: None
     assert b"RecordingLedger" not in pickle.dumps(adapter(ledger))
+
+
+@pytest.mark.parametrize("scheduler", [MilestoneASHA(StoppingSpec(), 5), RunToTarget()])
+def test_processes_of_trials_that_end_at_once_are_kept(scheduler: Any) -> None:
+    controller = make_controller()
+    for number in range(3):
+        scheduler.on_trial_add(controller, make_trial(f"id-{number}"))
+    cache = controller._tune_controller._actor_cache
+    assert [cache.cache_object("no cores", f"process {number}") for number in range(3)] == [
+        True
+    ] * 3
+    assert list(cache.flush_cached_objects()) == []
+    assert list(cache.flush_cached_objects(force_all=True)) == [f"process {n}" for n in range(3)]

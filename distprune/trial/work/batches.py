@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from distprune.models.checkpoint import load_tokenizer
+from distprune.trial.work.inputs import find_device
 
-PAD_MULTIPLE = 8
-"""Lengths are rounded up to this, which the hardware multiplies faster."""
+GPU_PAD_MULTIPLE = 8
+"""Lengths are rounded up to this on GPUs, whose tensor cores multiply it faster; CPUs do not."""
 
 
 @lru_cache(maxsize=4)
@@ -20,7 +21,8 @@ def make_collator(checkpoint: str) -> Any:
     """Return the function that pads examples of `checkpoint`'s tokenizer to a batch."""
     from transformers import DataCollatorWithPadding
 
-    return DataCollatorWithPadding(load_tokenizer(checkpoint), pad_to_multiple_of=PAD_MULTIPLE)
+    multiple = GPU_PAD_MULTIPLE if find_device().type == "cuda" else None
+    return DataCollatorWithPadding(load_tokenizer(checkpoint), pad_to_multiple_of=multiple)
 
 
 def iterate_batches(

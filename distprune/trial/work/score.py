@@ -27,6 +27,7 @@ from distprune.tasks.prepared import PreparedTask
 from distprune.trial.request import StageRequest
 from distprune.trial.stages import IMPORTANCE_FILE
 from distprune.trial.work.batches import iterate_batches
+from distprune.trial.work.cpu_gradients import fast_cpu_gradients
 from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
 from distprune.trial.work.masked_language import IGNORED_LABEL, mask_tokens
 from distprune.trial.work.weights import load_head
@@ -59,13 +60,14 @@ def _measure(request: StageRequest, store: Store) -> Importance:
         with autocast(device, settings["precision"]):
             return losses(model, batch, is_regression)
 
-    measured = measure_importance(
-        model,
-        _iterate_inputs(request, task, device),
-        example_losses,
-        criterion,
-        Estimator(settings["estimator"]),
-    )
+    with fast_cpu_gradients(model):
+        measured = measure_importance(
+            model,
+            _iterate_inputs(request, task, device),
+            example_losses,
+            criterion,
+            Estimator(settings["estimator"]),
+        )
     return scatter_importance(measured, mask)
 
 

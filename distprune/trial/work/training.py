@@ -18,6 +18,7 @@ from distprune.errors import DivergedTrialError
 from distprune.methods.spec import Recipe
 from distprune.tasks.prepared import PreparedTask
 from distprune.trial.work.batches import make_collator, measure_lengths
+from distprune.trial.work.cpu_gradients import fast_cpu_gradients
 from distprune.trial.work.inputs import find_device
 
 SaveSnapshot = Callable[[float, Any], None]
@@ -74,7 +75,8 @@ def train(
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
                 trainer.remove_callback(callback)
-        trainer.train()
+        with fast_cpu_gradients(model):
+            trainer.train()
     model.requires_grad_(True).to("cpu")
     if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
         raise DivergedTrialError("training: a weight is not finite; lower the learning rate")

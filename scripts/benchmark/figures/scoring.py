@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from distprune.core.importance import Batch, measure_importance
 from distprune.core.importance_scores import Criterion, Estimator
+from distprune.trial.work.cpu_gradients import fast_cpu_gradients
 from distprune.trial.work.inputs import autocast
 from scripts.benchmark.models import (
     DENSE,
@@ -53,10 +54,14 @@ def time_scoring(precision: str, rounds: int) -> dict[str, list[float]]:
             logits: Tensor = model(**inputs).logits.float()
             return functional.cross_entropy(logits, batch["labels"], reduction="none")
 
+    def score() -> None:
+        with fast_cpu_gradients(scored):
+            measure_importance(
+                scored, [batch], example_losses, Criterion.ABS_GRADIENT, Estimator.EXAMPLE
+            )
+
     actions = {
-        "scoring": lambda: measure_importance(
-            scored, [batch], example_losses, Criterion.ABS_GRADIENT, Estimator.EXAMPLE
-        ),
+        "scoring": score,
         "step": make_training_step(trained, batch, precision),
     }
     return time_in_turn(actions, rounds)
