@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.utils.object_cache import _ObjectCache
 
 from distprune.errors import StorageError
 from distprune.library.history import MilestoneReached, Outcome
@@ -22,9 +24,6 @@ REPORT = "report"
 FAILURE = "failure"
 ABORT = "abort"
 """Keys of what a trial reports to Tune."""
-
-MAX_KEPT_PROCESSES = 1 << 20
-"""More than there are trials at a time."""
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
@@ -99,21 +98,51 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
             self._ledger.report(trial.config["number"], report)
 
 
-class KeepsProcesses(TrialScheduler):  # type: ignore[misc]
-    """A scheduler that lets Tune keep the process of every trial that ends for the next one.
+class ProcessCache(_ObjectCache):  # type: ignore[misc]
+    """Keeps the process of each trial that ends for the next one, while no process is starting.
 
-    With `reuse_actors` alone Tune keeps one. Where two trials end at once it starts a process, and
-    kills it half started when the next trial ends, and so on: one in vain for each trial to come.
+    Tune itself gives such a process to a trial whose own process is just starting, kills that one,
+    and starts another for the trial after it. So where trials are shorter than the start of a
+    process, it starts one in vain for each of them.
+
+    Args:
+        actors: Tune's manager of processes.
+        patience_s: How long a process is kept back for one that starts. Longer than a start takes,
+            and not for ever: what starts may wait for the memory of the one that is kept.
     """
 
-    _keeps_processes = False
+    def __init__(self, actors: Any, patience_s: float = 10.0) -> None:
+        super().__init__()
+        self._actors = actors
+        self._patience_s = patience_s
+        self._last_cached = 0.0
+
+    def has_cached_object(self, key: Any) -> bool:
+        """Say whether there is a process to hand out now."""
+        is_starting = self._actors.num_pending_actors > 0
+        is_patient = time.monotonic() - self._last_cached < self._patience_s
+        return bool(super().has_cached_object(key)) and not (is_starting and is_patient)
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        """Keep a process, however many there are."""
+        self._last_cached = time.monotonic()
+        self._cached_objects[key].append(obj)
+        self._num_cached_objects += 1
+        return True
+
+    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+        """Give up all processes at the end, and none before."""
+        return super().flush_cached_objects(force_all=True) if force_all else iter(())
+
+
+class KeepsProcesses(TrialScheduler):  # type: ignore[misc]
+    """A scheduler that has Tune keep processes as `ProcessCache` does."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Raise the number of processes to keep, with the first trial."""
-        if not self._keeps_processes:
-            cache = tune_controller._tune_controller._actor_cache
-            cache.increase_max(trial.placement_group_factory, MAX_KEPT_PROCESSES)
-            self._keeps_processes = True
+        """Give Tune the cache with the first trial."""
+        controller = tune_controller._tune_controller
+        if not isinstance(controller._actor_cache, ProcessCache):
+            controller._actor_cache = ProcessCache(controller._actor_manager)
         super().on_trial_add(tune_controller, trial)
 
 

@@ -75,7 +75,10 @@ def process_result(
 def make_controller() -> SimpleNamespace:
     """Make what a scheduler is given as Tune's controller, as far as ours look at it."""
     cache: _ObjectCache = _ObjectCache(may_keep_one=True)
-    return SimpleNamespace(_tune_controller=SimpleNamespace(_actor_cache=cache))
+    actors = SimpleNamespace(num_pending_actors=0)
+    return SimpleNamespace(
+        _tune_controller=SimpleNamespace(_actor_cache=cache, _actor_manager=actors)
+    )
 
 
 def make_trial(trial_id: str, **values: Any) -> SimpleNamespace:

@@ -23,6 +23,7 @@ from distprune.search.tune_adapters import (
     LedgerCallback,
     LedgerSearcher,
     MilestoneASHA,
+    ProcessCache,
     RunToTarget,
 )
 from distprune.trial.results import MilestoneReport
@@ -185,8 +186,19 @@ def test_processes_of_trials_that_end_at_once_are_kept(scheduler: Any) -> None:
     for number in range(3):
         scheduler.on_trial_add(controller, make_trial(f"id-{number}"))
     cache = controller._tune_controller._actor_cache
-    assert [cache.cache_object("no cores", f"process {number}") for number in range(3)] == [
-        True
-    ] * 3
+    assert all(cache.cache_object("no cores", f"process {number}") for number in range(3))
     assert list(cache.flush_cached_objects()) == []
-    assert list(cache.flush_cached_objects(force_all=True)) == [f"process {n}" for n in range(3)]
+    assert cache.pop_cached_object("no cores") == "process 0"
+    assert list(cache.flush_cached_objects(force_all=True)) == ["process 1", "process 2"]
+    assert cache.pop_cached_object("no cores") is None
+
+
+@pytest.mark.parametrize("patience_s", [60.0, 0.0])
+def test_a_process_is_kept_back_while_another_starts(patience_s: float) -> None:
+    actors = SimpleNamespace(num_pending_actors=1)
+    cache = ProcessCache(actors, patience_s)
+    cache.cache_object("no cores", "process")
+    assert cache.has_cached_object("no cores") is (patience_s == 0.0)
+    actors.num_pending_actors = 0
+    assert cache.has_cached_object("no cores")
+    assert not cache.has_cached_object("a core")
