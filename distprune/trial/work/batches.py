@@ -12,8 +12,9 @@ from torch import Tensor
 from distprune.models.checkpoint import load_tokenizer
 from distprune.trial.work.inputs import find_device
 
-GPU_PAD_MULTIPLE = 8
-"""Lengths are rounded up to this on GPUs, whose tensor cores multiply it faster; CPUs do not."""
+LENGTH_MULTIPLES = {"cuda": 8, "cpu": 4}
+"""What lengths are rounded up to. The tensor cores of GPUs are faster with it; CPUs compile their
+kernels anew for each shape, which takes longer than the padding."""
 
 
 @lru_cache(maxsize=4)
@@ -21,7 +22,7 @@ def make_collator(checkpoint: str) -> Any:
     """Return the function that pads examples of `checkpoint`'s tokenizer to a batch."""
     from transformers import DataCollatorWithPadding
 
-    multiple = GPU_PAD_MULTIPLE if find_device().type == "cuda" else None
+    multiple = LENGTH_MULTIPLES[find_device().type]
     return DataCollatorWithPadding(load_tokenizer(checkpoint), pad_to_multiple_of=multiple)
 
 

@@ -14,7 +14,7 @@ from distprune.trial.stages import METRICS_FILE
 from distprune.trial.work.batches import iterate_batches
 from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 128
 """Examples of a batch; without gradients, so larger than in training."""
 
 
