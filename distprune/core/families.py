@@ -23,6 +23,8 @@ class Family:
         first, second: From a layer to the two linear maps of the FFN.
         head_count: Attributes of the attention module that hold its number of heads.
         all_heads_width: Attributes of the attention module that hold heads x head size.
+        attention_end: From a layer to the module after which each token is by itself; its inputs
+            are the heads' output and the residual stream. None = there is no such module.
     """
 
     layers: str
@@ -36,6 +38,7 @@ class Family:
     second: str
     head_count: tuple[str, ...]
     all_heads_width: tuple[str, ...] = ()
+    attention_end: str | None = None
 
 
 _BERT = Family(
@@ -50,6 +53,7 @@ _BERT = Family(
     second="output.dense",
     head_count=("num_attention_heads",),
     all_heads_width=("all_head_size",),
+    attention_end="attention.output",
 )
 
 FAMILIES: dict[str, Family] = {

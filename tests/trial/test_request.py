@@ -10,7 +10,7 @@ import pytest
 from distprune.trial import request
 from distprune.trial.request import STAGE_VERSIONS, StageRequest
 
-PINNED = "a0e4fe1b06446c1b3e6d3566fb732ede1635d37d6cca68fdb505029ad42e45b2"
+PINNED = "88b022934d5f417bdd01d763ede9085a4caf6c79a6485cc6c225d191cb47e7dd"
 """Key of `make_request()`; if this changes, no stored result is found again."""
 
 
@@ -58,7 +58,7 @@ def test_a_new_version_of_a_stage_has_new_keys(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_seed_follows_from_the_key() -> None:
-    assert make_request().seed == 0x20E4FE1B  # the key begins with a0e4fe1b; 31 bits of it
+    assert make_request().seed == 0x08B02293  # the key begins with 88b02293; 31 bits of it
     seeds = {make_request(settings={"seed": seed}).seed for seed in range(50)}
     assert len(seeds) == 50
     assert all(0 <= seed < 2**31 for seed in seeds)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from distprune.core.first_token import only_first_token
 from distprune.core.mask import Mask
 from distprune.store.store import Store
 from distprune.trial.request import StageRequest
@@ -31,7 +32,7 @@ def work(request: StageRequest, store: Store, folder: Path) -> None:
     dataset = task.split(settings["split"])
     rows_of_batches: list[int] = []
     outputs: list[torch.Tensor] = []  # on the device until the end: a copy would wait for it
-    with torch.no_grad(), autocast(device, settings["precision"]):
+    with torch.no_grad(), autocast(device, settings["precision"]), only_first_token(model):
         for rows, batch in iterate_batches(
             dataset, range(len(dataset)), EVALUATION_BATCH, request.places["checkpoint"], device
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distprune.core.compaction import compact
+from distprune.core.first_token import only_first_token
 from distprune.core.importance import (
     Batch,
     measure_importance,
@@ -60,13 +62,12 @@ def _measure(request: StageRequest, store: Store) -> Importance:
         with autocast(device, settings["precision"]):
             return losses(model, batch, is_regression)
 
-    with fast_cpu_gradients(model):
+    estimator = Estimator(settings["estimator"])
+    # A gate of each token needs each token, and masked words are anywhere.
+    is_cut = settings["objective"] != "mlm" and estimator is not Estimator.TOKEN
+    with fast_cpu_gradients(model), only_first_token(model) if is_cut else nullcontext():
         measured = measure_importance(
-            model,
-            _iterate_inputs(request, task, device),
-            example_losses,
-            criterion,
-            Estimator(settings["estimator"]),
+            model, _iterate_inputs(request, task, device), example_losses, criterion, estimator
         )
     return scatter_importance(measured, mask)
 

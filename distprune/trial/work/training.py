@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from distprune.core.anatomy import describe_anatomy
+from distprune.core.first_token import only_first_token
 from distprune.core.selection import ROUNDING
 from distprune.errors import DivergedTrialError
 from distprune.methods.spec import Recipe
@@ -75,7 +76,7 @@ def train(
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
                 trainer.remove_callback(callback)
-        with fast_cpu_gradients(model):
+        with fast_cpu_gradients(model), only_first_token(model):
             trainer.train()
     model.requires_grad_(True).to("cpu")
     if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
