@@ -29,6 +29,10 @@ WORKER_ENVIRONMENT = {
     # Every layer of a compact model has shapes of its own. With the 1,024 kernels that are kept
     # otherwise, each training step compiles them anew, which takes a seventh of it.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
+    # glibc gives the memory of large tensors back to the system after each operation, and the next
+    # one waits for it again: seven per cent of a training step. In bytes.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "TOKENIZERS_PARALLELISM": "false",
     # A stage that was granted no GPU sees none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,30 @@ def import_plain_training() -> None:
     replace_attribute(batches, "sort_by_length", keep_order)
 
 
+def switch_off_fast_gradients() -> None:
+    """Leave dropout, attention and the last layer as torch and transformers compute them."""
+
+    def change(original: StageWork) -> StageWork:
+        import_plain_gradients()
+        return original
+
+    stages = ("dense", "snapshot", "probe", "retrain", "score", "evaluate")
+    replace_work(dict.fromkeys(stages, change))
+
+
+def import_plain_gradients() -> None:
+    """Take our dropout and attention, and the cut of the last layer, out of all stages."""
+    from distprune.trial.work import evaluate, score, training
+
+    def leave(original: Any) -> Callable[[Any], Any]:
+        return lambda model: nullcontext()
+
+    for module in (training, score):
+        replace_attribute(module, "fast_cpu_gradients", leave)
+    for module in (training, score, evaluate):
+        replace_attribute(module, "only_first_token", leave)
+
+
 def make_stages_trivial() -> None:
     """Let stages write tiny files at once, whatever they are asked for."""
     trivial = dict.fromkeys(("dense", "snapshot", "probe", "retrain"), write_no_weights)
@@ -191,6 +216,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "mask_keys": switch_off_mask_keys,
     "compact_training": switch_off_compact_training,
     "fused_and_bucketed": switch_off_fused_and_bucketed,
+    "fast_gradients": switch_off_fast_gradients,
     "stage_work": make_stages_trivial,
 }
 """What can be taken out, by the name of it."""

@@ -17,6 +17,7 @@ WITHOUT = {
     "mask_keys": "keys by mask",
     "compact_training": "compact training",
     "fused_and_bucketed": "fused optimiser and batches of similar length",
+    "fast_gradients": "our dropout and attention, and the cut of the last layer",
 }
 """Switches of `scripts.benchmark.switches` that each take an idea out."""
 
