@@ -15,8 +15,8 @@ from distprune.trial.stages import METRICS_FILE
 from distprune.trial.work.batches import iterate_batches
 from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
 
-EVALUATION_BATCH = 128
-"""Examples of a batch; without gradients, so larger than in training."""
+EVALUATION_BATCHES = {"cuda": 256, "cpu": 32}
+"""Examples of a batch: enough to fill a GPU, few enough for the cache of a core."""
 
 
 def work(request: StageRequest, store: Store, folder: Path) -> None:
@@ -34,7 +34,11 @@ def work(request: StageRequest, store: Store, folder: Path) -> None:
     outputs: list[torch.Tensor] = []  # on the device until the end: a copy would wait for it
     with torch.no_grad(), autocast(device, settings["precision"]), only_first_token(model):
         for rows, batch in iterate_batches(
-            dataset, range(len(dataset)), EVALUATION_BATCH, request.places["checkpoint"], device
+            dataset,
+            range(len(dataset)),
+            EVALUATION_BATCHES[device.type],
+            request.places["checkpoint"],
+            device,
         ):
             batch.pop("labels")
             rows_of_batches += rows
