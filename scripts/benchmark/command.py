@@ -23,6 +23,7 @@ from scripts.benchmark.settings import Settings, quick_settings
 
 FIGURES = {
     "step": "training step of the compact model / dense step",
+    "profile": "where the time of a training step goes",
     "inference": "compact inference, measured speed-up / promised by MACs",
     "scoring": "scoring a batch / training step",
     "worker": "seconds from a stage's submission to its first training step, cold and warm",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from distprune.core.anatomy import describe_anatomy
 from distprune.core.compaction import compact
+from distprune.core.first_token import only_first_token
 from distprune.core.importance_scores import Importance
 from distprune.core.mask import Mask
 from distprune.core.selection import SelectionRule, select
@@ -70,9 +72,27 @@ def precisions() -> tuple[str, ...]:
     return tuple(dict.fromkeys((resolve_precision(Precision.AUTO, uses_gpu=False), "float32")))
 
 
+@contextmanager
+def computed_as_in_stages(model: Any) -> Iterator[None]:
+    """Let a model compute inside the block as the stages let it."""
+    with fast_cpu_gradients(model), only_first_token(model):
+        yield
+
+
 def make_training_step(
     model: Any, batch: Mapping[str, Tensor], precision: str
 ) -> Callable[[], None]:
+    """Return a training step as the stages compute it; see `make_plain_step`."""
+    step = make_plain_step(model, batch, precision)
+
+    def compute_step() -> None:
+        with computed_as_in_stages(model):
+            step()
+
+    return compute_step
+
+
+def make_plain_step(model: Any, batch: Mapping[str, Tensor], precision: str) -> Callable[[], None]:
     """Return forward, backward, clipping, fused AdamW and zeroing, as the quickstart trains.
 
     Embeddings are frozen; `model` is modified.
@@ -88,10 +108,9 @@ def make_training_step(
     device = torch.device("cpu")
 
     def step() -> None:
-        with fast_cpu_gradients(model):
-            with autocast(device, precision):
-                loss = model(**batch).loss
-            loss.backward()
+        with autocast(device, precision):
+            loss = model(**batch).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
         optimiser.step()
         optimiser.zero_grad()

@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from distprune.core.importance import Batch, measure_importance
 from distprune.core.importance_scores import Criterion, Estimator
-from distprune.trial.work.cpu_gradients import fast_cpu_gradients
 from distprune.trial.work.inputs import autocast
 from scripts.benchmark.models import (
     DENSE,
     build_models,
+    computed_as_in_stages,
     draw_batch,
     make_training_step,
     precisions,
@@ -55,7 +55,7 @@ def time_scoring(precision: str, rounds: int) -> dict[str, list[float]]:
             return functional.cross_entropy(logits, batch["labels"], reduction="none")
 
     def score() -> None:
-        with fast_cpu_gradients(scored):
+        with computed_as_in_stages(scored):
             measure_importance(
                 scored, [batch], example_losses, Criterion.ABS_GRADIENT, Estimator.EXAMPLE
             )
