@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.utils.object_cache import _ObjectCache
@@ -99,33 +101,15 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
 
 
 class ProcessCache(_ObjectCache):  # type: ignore[misc]
-    """Keeps the process of each trial that ends for the next one, while no process is starting.
+    """Keeps the process of each trial that ends for the next one, however many there are."""
 
-    Tune itself gives such a process to a trial whose own process is just starting, kills that one,
-    and starts another for the trial after it. So where trials are shorter than the start of a
-    process, it starts one in vain for each of them.
-
-    Args:
-        actors: Tune's manager of processes.
-        patience_s: How long a process is kept back for one that starts. Longer than a start takes,
-            and not for ever: what starts may wait for the memory of the one that is kept.
-    """
-
-    def __init__(self, actors: Any, patience_s: float = 10.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._actors = actors
-        self._patience_s = patience_s
-        self._last_cached = 0.0
-
-    def has_cached_object(self, key: Any) -> bool:
-        """Say whether there is a process to hand out now."""
-        is_starting = self._actors.num_pending_actors > 0
-        is_patient = time.monotonic() - self._last_cached < self._patience_s
-        return bool(super().has_cached_object(key)) and not (is_starting and is_patient)
+        self.last_cached = -math.inf
 
     def cache_object(self, key: Any, obj: Any) -> bool:
-        """Keep a process, however many there are."""
-        self._last_cached = time.monotonic()
+        """Keep a process."""
+        self.last_cached = time.monotonic()
         self._cached_objects[key].append(obj)
         self._num_cached_objects += 1
         return True
@@ -135,14 +119,35 @@ class ProcessCache(_ObjectCache):  # type: ignore[misc]
         return super().flush_cached_objects(force_all=True) if force_all else iter(())
 
 
+class PatientController(TuneController):  # type: ignore[misc]
+    """Tune's controller, that starts few processes.
+
+    Tune keeps one process at most, and gives it to a trial whose own process is just starting; it
+    kills that one, and starts another for the trial after it. So where trials are shorter than the
+    start of a process, it starts one in vain for each of them.
+    """
+
+    patience_s = 10.0
+    """How long a kept process waits for a trial without one. Longer than a start takes, and not for
+    ever: what starts may wait for the memory of the one that is kept."""
+
+    def _maybe_reuse_cached_actor(self, trial: Any) -> bool:
+        """Give a trial a kept process, unless its own is starting."""
+        waited_s = time.monotonic() - self._actor_cache.last_cached
+        if trial in self._trial_to_actor and waited_s < self.patience_s:
+            return False
+        return bool(super()._maybe_reuse_cached_actor(trial))
+
+
 class KeepsProcesses(TrialScheduler):  # type: ignore[misc]
-    """A scheduler that has Tune keep processes as `ProcessCache` does."""
+    """A scheduler that makes Tune's controller a patient one, for which Tune has no setting."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Give Tune the cache with the first trial."""
+        """Change the controller with the first trial."""
         controller = tune_controller._tune_controller
-        if not isinstance(controller._actor_cache, ProcessCache):
-            controller._actor_cache = ProcessCache(controller._actor_manager)
+        if not isinstance(controller, PatientController):
+            controller.__class__ = PatientController
+            controller._actor_cache = ProcessCache()
         super().on_trial_add(tune_controller, trial)
 
 

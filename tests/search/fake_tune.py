@@ -72,15 +72,26 @@ def process_result(
     return False
 
 
+class FakeTrial(SimpleNamespace):
+    """A trial that can be a key, as Tune's are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+
+class FakeController:
+    """What of Tune's controller our schedulers look at and change."""
+
+    def __init__(self) -> None:
+        self._actor_cache: Any = _ObjectCache(may_keep_one=True)
+        self._trial_to_actor: dict[Any, Any] = {}
+
+
 def make_controller() -> SimpleNamespace:
-    """Make what a scheduler is given as Tune's controller, as far as ours look at it."""
-    cache: _ObjectCache = _ObjectCache(may_keep_one=True)
-    actors = SimpleNamespace(num_pending_actors=0)
-    return SimpleNamespace(
-        _tune_controller=SimpleNamespace(_actor_cache=cache, _actor_manager=actors)
-    )
+    """Make what a scheduler is given as Tune's controller."""
+    return SimpleNamespace(_tune_controller=FakeController())
 
 
 def make_trial(trial_id: str, **values: Any) -> SimpleNamespace:
     """Make a trial as Tune hands it to schedulers."""
-    return SimpleNamespace(trial_id=trial_id, placement_group_factory="no cores", **values)
+    return FakeTrial(trial_id=trial_id, placement_group_factory="no cores", **values)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -23,7 +24,7 @@ from distprune.search.tune_adapters import (
     LedgerCallback,
     LedgerSearcher,
     MilestoneASHA,
-    ProcessCache,
+    PatientController,
     RunToTarget,
 )
 from distprune.trial.results import MilestoneReport
@@ -194,11 +195,17 @@ def test_processes_of_trials_that_end_at_once_are_kept(scheduler: Any) -> None:
 
 
 @pytest.mark.parametrize("patience_s", [60.0, 0.0])
-def test_a_process_is_kept_back_while_another_starts(patience_s: float) -> None:
-    actors = SimpleNamespace(num_pending_actors=1)
-    cache = ProcessCache(actors, patience_s)
-    cache.cache_object("no cores", "process")
-    assert cache.has_cached_object("no cores") is (patience_s == 0.0)
-    actors.num_pending_actors = 0
-    assert cache.has_cached_object("no cores")
-    assert not cache.has_cached_object("a core")
+def test_a_trial_waits_for_the_process_that_starts_for_it(
+    patience_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TuneController, "_maybe_reuse_cached_actor", lambda self, trial: True)
+    monkeypatch.setattr(PatientController, "patience_s", patience_s)
+    scheduler, controller = RunToTarget(), make_controller()
+    waiting, new = make_trial("waiting"), make_trial("new")
+    scheduler.on_trial_add(controller, waiting)
+    scheduler.on_trial_add(controller, new)
+    tune = controller._tune_controller
+    tune._trial_to_actor[waiting] = "starts"
+    tune._actor_cache.cache_object("no cores", "process")
+    assert tune._maybe_reuse_cached_actor(new)
+    assert tune._maybe_reuse_cached_actor(waiting) is (patience_s == 0.0)
