@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class TrialSurroundings:
 
 def walk_trial(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
     """Run the trial `config['spec']` and report to Tune, once for each milestone."""
-    spec = TrialSpec.model_validate(config["spec"])
+    spec = TrialSpec.model_validate_json(config["spec"])
     executor = RayExecutor(surroundings.broker, surroundings.store)
     stages = TrialStages(spec, surroundings.context, surroundings.store, executor)
     try:
@@ -51,7 +52,7 @@ def walk_trial(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
                 {
                     MILESTONE: report.milestone,
                     OBJECTIVE: report.objective,
-                    REPORT: report.to_json(),
+                    REPORT: json.dumps(report.to_json()),
                 }
             )
     except DivergedTrialError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,11 @@ OBJECTIVE = "objective"
 REPORT = "report"
 FAILURE = "failure"
 ABORT = "abort"
-"""Keys of what a trial reports to Tune."""
+"""Keys of what a trial reports to Tune.
+
+Reports and settings travel as JSON text: of each number in a nested value Tune keeps statistics,
+for each trial, to the end of the study.
+"""
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
@@ -42,7 +47,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if assignment is None:
             return Searcher.FINISHED
         self._numbers[trial_id] = assignment.number
-        return {"number": assignment.number, "spec": assignment.spec.model_dump(mode="json")}
+        return {"number": assignment.number, "spec": assignment.spec.model_dump_json()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -96,7 +101,7 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
         if ABORT in result:
             raise StorageError(result[ABORT])
         if REPORT in result:
-            report = MilestoneReport.from_json(result[REPORT])
+            report = MilestoneReport.from_json(json.loads(result[REPORT]))
             self._ledger.report(trial.config["number"], report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from unittest.mock import patch
 
@@ -20,17 +21,28 @@ STUDY = make_mixed_study()
 
 def config_of(number: int) -> dict[str, object]:
     spec = STUDY.make_trial(STUDY.spec.start_with[number])
-    return {"number": number, "spec": spec.model_dump(mode="json")}
+    return {"number": number, "spec": spec.model_dump_json()}
 
 
 def test_one_report_for_each_milestone_in_order() -> None:
     results = collect_results(config_of(0), STUDY)
     assert [result[MILESTONE] for result in results] == [1, 2, 3, 4]
     for result in results:
-        report = MilestoneReport.from_json(result[REPORT])
+        report = MilestoneReport.from_json(json.loads(result[REPORT]))
         assert report.milestone == result[MILESTONE]
         assert report.objective == result[OBJECTIVE]
         assert math.isfinite(report.objective)
+
+
+def test_tune_is_given_few_numbers_to_keep() -> None:
+    config = config_of(0)
+    assert [type(value) for value in config.values()] == [int, str]
+    for result in collect_results(config, STUDY):
+        assert {name: type(value) for name, value in result.items()} == {
+            MILESTONE: int,
+            OBJECTIVE: float,
+            REPORT: str,
+        }
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(2, "diverged"), (3, "failed")])
