@@ -73,10 +73,11 @@ def _run_levels(study: Any, store_folder: Path, as_json: bool) -> list[Any]:
         if as_json:
             typer.echo(json.dumps({**level.to_json(), "retention": retention}))
         else:
+            mask = level.mask
             typer.echo(
                 f"{level.level:5d}  {level.sparsity * 100:5.1f} %  {level.metric:17.4f}  "
-                f"{retention:9.3f}  {level.mask.num_kept('head'):5d}  "
-                f"{level.mask.num_kept('neuron'):7d}  {level.seconds:7.1f}"
+                f"{retention:9.3f}  {mask.num_kept('head'):5d}  "
+                f"{mask.num_kept('neuron'):7d}  {level.seconds:7.1f}"
             )
     return levels
 

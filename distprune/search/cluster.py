@@ -27,10 +27,10 @@ QUIET = {
 WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # Every layer of a compact model has shapes of its own. With the 1,024 kernels that are kept
-    # otherwise, each training step compiles them anew, which takes a seventh of it.
+    # otherwise, each training step compiles them anew.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
     # glibc gives the memory of large tensors back to the system after each operation, and the next
-    # one waits for it again: seven per cent of a training step. In bytes.
+    # one waits for it again. In bytes; the second alone makes it worse.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "TOKENIZERS_PARALLELISM": "false",

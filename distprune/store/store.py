@@ -38,6 +38,14 @@ class StoreStatistics:
     """Size of all their files, manifests included."""
 
 
+@dataclass(frozen=True)
+class _Damage:
+    """What is wrong with an entry; `digest` is that of its manifest, where it could be read."""
+
+    digest: str | None
+    error: DamagedEntryError
+
+
 class Store:
     """Entries by content key below a local folder or an fsspec URI.
 
@@ -90,21 +98,10 @@ class Store:
         Raises:
             StorageError: The store cannot be read.
         """
-        check_key(key)
-        digest = None
-        try:
-            with storage_failures(self.root, f"read entry {key}"):
-                data = self._location.read_manifest(key)
-                if data is None:
-                    return None
-                digest = digest_manifest(data)
-                manifest = parse_manifest(data, key)
-                # Before the files are read, which can take long: nobody removes it from now on.
-                self._location.mark_used(key)
-                verify_entry(self._location, manifest)
-        except DamagedEntryError as damage:
-            return self._replace_damaged(key, digest, damage)
-        return Entry(self._location, manifest)
+        found = self._examine(key, self._use)
+        if isinstance(found, _Damage):
+            return self._replace_damaged(key, found)
+        return None if found is None else Entry(self._location, found)
 
     def commit(self, key: str, write: Callable[[Path], None], record: Mapping[str, JSON]) -> Entry:
         """Make an entry, whole or not at all.
@@ -218,21 +215,11 @@ class Store:
         Raises:
             StorageError: The store cannot be read.
         """
-        check_key(key)
-        digest = None
-        try:
-            with storage_failures(self.root, f"read entry {key}"):
-                data = self._location.read_manifest(key)
-                if data is None:
-                    return None
-                digest = digest_manifest(data)
-                manifest = parse_manifest(data, key)
-                for name in manifest.files:
-                    self._location.verify_file(manifest, name)
-        except DamagedEntryError as damage:
-            is_gone = self._location.set_aside(key, digest) is None
-            return None if is_gone else str(damage)
-        return None
+        found = self._examine(key, self._verify_files)
+        if not isinstance(found, _Damage):
+            return None
+        is_gone = self._location.set_aside(key, found.digest) is None
+        return None if is_gone else str(found.error)
 
     def remove(self, entry: EntrySummary) -> bool:
         """Remove an entry whole, unless it was used or replaced since it was summarised.
@@ -312,19 +299,46 @@ class Store:
             "move its folder away"
         )
 
-    def _replace_damaged(
-        self, key: str, digest: str | None, damage: DamagedEntryError
-    ) -> Entry | None:
+    def _examine(self, key: str, check: Callable[[Manifest], None]) -> Manifest | _Damage | None:
+        """Read an entry's manifest and check the entry; None if there is none.
+
+        Raises:
+            StorageError: The store cannot be read.
+        """
+        check_key(key)
+        digest = None
+        try:
+            with storage_failures(self.root, f"read entry {key}"):
+                data = self._location.read_manifest(key)
+                if data is None:
+                    return None
+                digest = digest_manifest(data)
+                manifest = parse_manifest(data, key)
+                check(manifest)
+        except DamagedEntryError as error:
+            return _Damage(digest, error)
+        return manifest
+
+    def _use(self, manifest: Manifest) -> None:
+        # Before the files are read, which can take long: nobody removes it from now on.
+        self._location.mark_used(manifest.key)
+        verify_entry(self._location, manifest)
+
+    def _verify_files(self, manifest: Manifest) -> None:
+        for name in manifest.files:
+            self._location.verify_file(manifest, name)
+
+    def _replace_damaged(self, key: str, damage: _Damage) -> Entry | None:
         """Set a damaged entry aside; find the one that another process has put there instead."""
         try:
-            target = self._location.set_aside(key, digest)
+            target = self._location.set_aside(key, damage.digest)
         except StorageError as error:
-            logger.warning("entry %s is damaged (%s) and not used; %s", key, damage, error)
+            logger.warning("entry %s is damaged (%s) and not used; %s", key, damage.error, error)
             return None
         if target is None:
             return self.find(key)
         logger.warning(
             "storage '%s': entry %s is damaged (%s); set aside as '%s', it will be computed again",
-            *(self.root, key, damage, target),
+            *(self.root, key, damage.error, target),
         )
         return None

@@ -157,11 +157,12 @@ class TrialRun:
         uses = self._uses
         for level in report.new_levels:
             uses += level.uses
+            mask = level.mask
             values = {
                 naming.name_level_metric(metric): level.metric,
                 naming.LEVEL_SPARSITY: level.sparsity,
-                naming.LEVEL_HEADS: level.mask.num_kept(UnitKind.HEAD),
-                naming.LEVEL_NEURONS: level.mask.num_kept(UnitKind.NEURON),
+                naming.LEVEL_HEADS: mask.num_kept(UnitKind.HEAD),
+                naming.LEVEL_NEURONS: mask.num_kept(UnitKind.NEURON),
                 naming.LEVEL_SECONDS: level.seconds,
                 **_count_usage(uses),
             }

@@ -47,7 +47,7 @@ figures (default: all):
 EXAMPLES = """examples:
   python scripts/benchmark --output benchmark.json
   python scripts/benchmark step inference scoring
-  python scripts/benchmark wall repetition --work /tmp/benchmark   # call again to go on
+  python scripts/benchmark wall repetition --work measured   # call again to go on
   python scripts/benchmark trials --trials 200
   python scripts/benchmark --quick   # does it work? its values mean nothing
 """

@@ -77,22 +77,14 @@ def retrain_full_size(request: StageRequest, store: Store, folder: Path) -> None
     """Do what `distprune.trial.work.retrain` does, without making the model smaller."""
     from distprune.core.anatomy import describe_anatomy
     from distprune.core.gating import gate
-    from distprune.methods.spec import Recipe
-    from distprune.trial.work.inputs import load_input_model, open_task
-    from distprune.trial.work.training import train
+    from distprune.trial.work.inputs import load_input_model
+    from distprune.trial.work.retrain import retrain
     from distprune.trial.work.weights import save_weights
 
     settings, checkpoint = request.settings, request.places["checkpoint"]
     model = load_input_model(request, store, "start", None)
     with gate(model, Mask.unpack(settings["mask"])):
-        train(
-            model,
-            open_task(request, store),
-            Recipe.model_validate(settings["recipe"]),
-            checkpoint=checkpoint,
-            seed=request.seed,
-            precision=settings["precision"],
-        )
+        retrain(model, request, store)
     dense = Mask.dense(describe_anatomy(model).shape())
     save_weights(model, dense, checkpoint, settings["num_labels"], folder / WEIGHTS_FILE)
 

@@ -21,16 +21,22 @@ def work(request: StageRequest, store: Store, folder: Path) -> None:
     checkpoint = request.places["checkpoint"]
     mask = Mask.unpack(settings["mask"])
     model = load_input_model(request, store, "start", mask)
+    retrain(model, request, store)
+    save_weights(model, mask, checkpoint, settings["num_labels"], folder / WEIGHTS_FILE)
+
+
+def retrain(model: Any, request: StageRequest, store: Store) -> None:
+    """Train `model` in place as a request says."""
+    settings = request.settings
     train(
         model,
         open_task(request, store),
         Recipe.model_validate(settings["recipe"]),
-        checkpoint=checkpoint,
+        checkpoint=request.places["checkpoint"],
         seed=request.seed,
         precision=settings["precision"],
         teacher=_load_teacher(request, store),
     )
-    save_weights(model, mask, checkpoint, settings["num_labels"], folder / WEIGHTS_FILE)
 
 
 def _load_teacher(request: StageRequest, store: Store) -> Any | None:

@@ -131,7 +131,7 @@ def _make_arguments(
 def _spare_imports() -> None:
     """Keep garbage collection off what is loaded by now, once in a process.
 
-    Trainer collects before each training; all imported modules take it a quarter of a second.
+    Trainer collects before each training, and would look at all imported modules each time.
     """
     gc.freeze()
 
