@@ -11,11 +11,11 @@ from distprune.store.key import content_key
 
 STAGE_VERSIONS = {
     "prepare": 2,
-    "dense": 3,
-    "snapshot": 2,
-    "probe": 2,
+    "dense": 4,
+    "snapshot": 3,
+    "probe": 3,
     "score": 2,
-    "retrain": 2,
+    "retrain": 3,
     "evaluate": 2,
 }
 """Raised when a stage's code changes its results, so that older entries are not used."""

@@ -115,7 +115,7 @@ def import_plain_training() -> None:
         return lambda dataset, rows: list(rows)
 
     replace_attribute(training, "TrainingArguments", choose_plain)
-    replace_attribute(training, "LengthGroupedSampler", draw_randomly)
+    replace_attribute(training, "SimilarLengthSampler", draw_randomly)
     replace_attribute(batches, "sort_by_length", keep_order)
 
 

@@ -10,7 +10,7 @@ import pytest
 from distprune.trial import request
 from distprune.trial.request import STAGE_VERSIONS, StageRequest
 
-PINNED = "88b022934d5f417bdd01d763ede9085a4caf6c79a6485cc6c225d191cb47e7dd"
+PINNED = "e73a27d9bf1d910e1f9abf76c19b522ee3aef99a42879596413d06dd1044a2b0"
 """Key of `make_request()`; if this changes, no stored result is found again."""
 
 
@@ -58,7 +58,7 @@ def test_a_new_version_of_a_stage_has_new_keys(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_seed_follows_from_the_key() -> None:
-    assert make_request().seed == 0x08B02293  # the key begins with 88b02293; 31 bits of it
+    assert make_request().seed == 0x673A27D9  # the key begins with e73a27d9; 31 bits of it
     seeds = {make_request(settings={"seed": seed}).seed for seed in range(50)}
     assert len(seeds) == 50
     assert all(0 <= seed < 2**31 for seed in seeds)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 
 from distprune.models.checkpoint import load_tokenizer
 from distprune.trial.work.inputs import find_device
@@ -15,6 +16,10 @@ from distprune.trial.work.inputs import find_device
 LENGTH_MULTIPLES = {"cuda": 8, "cpu": 4}
 """What lengths are rounded up to. The tensor cores of GPUs are faster with it; CPUs compile their
 kernels anew for each shape, which takes longer than the padding."""
+
+BATCHES_OF_POOL = 50
+"""Batches whose examples are sorted together: enough for little padding, few enough that a large
+training set meets other companions in each epoch."""
 
 
 @lru_cache(maxsize=4)
@@ -59,3 +64,38 @@ def measure_lengths(dataset: Any) -> list[int]:
 
     column = dataset.data.column("input_ids")
     return [int(length) for length in pyarrow.compute.list_value_length(column).to_pylist()]
+
+
+class SimilarLengthSampler(Sampler[int]):
+    """Draws all rows in random order, such that consecutive batches are of similar length.
+
+    Unlike the sampler of transformers it shuffles the batches, so the length of a step's examples
+    says nothing about the step, and sorts all rows of a small training set together.
+    """
+
+    def __init__(self, batch_size: int, lengths: Sequence[int]) -> None:
+        self._batch_size = batch_size
+        self._lengths = lengths
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the rows of one epoch, drawn with torch's global generator."""
+        order = torch.randperm(len(self)).tolist()
+        pool = BATCHES_OF_POOL * self._batch_size
+        batches = [
+            batch
+            for start in range(0, len(order), pool)
+            for batch in self._cut(order[start : start + pool])
+        ]
+        # A smaller batch comes last: all others would be cut at the wrong rows after it.
+        last = len(batches) - (len(order) % self._batch_size > 0)
+        for number in [*torch.randperm(last).tolist(), *range(last, len(batches))]:
+            yield from batches[number]
+
+    def _cut(self, rows: list[int]) -> Iterator[list[int]]:
+        rows = sorted(rows, key=lambda row: -self._lengths[row])
+        for start in range(0, len(rows), self._batch_size):
+            yield rows[start : start + self._batch_size]

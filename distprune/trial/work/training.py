@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from distprune.core.anatomy import describe_anatomy
 from distprune.core.first_token import only_first_token
@@ -20,7 +19,7 @@ from distprune.core.selection import ROUNDING
 from distprune.errors import DivergedTrialError
 from distprune.methods.spec import Recipe
 from distprune.tasks.prepared import PreparedTask
-from distprune.trial.work.batches import make_collator, measure_lengths
+from distprune.trial.work.batches import SimilarLengthSampler, make_collator, measure_lengths
 from distprune.trial.work.cpu_gradients import fast_cpu_gradients
 from distprune.trial.work.inputs import find_device
 
@@ -165,7 +164,7 @@ class _DistillingTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Return batches of similar length; the lengths come from Arrow, without decoding rows."""
         lengths = measure_lengths(self.train_dataset)
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths)
+        return SimilarLengthSampler(self.args.train_batch_size, lengths)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the task loss, mixed with the distillation loss where there is a teacher."""
