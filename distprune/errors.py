@@ -11,6 +11,7 @@ DistpruneError
 │   └── StudyExistsError    a study of this name holds another configuration
 ├── DivergedTrialError      a metric or a loss that is not finite
 ├── StageError              a stage of a trial failed
+├── ExportError             a model that was written does not compute what it should
 └── StudyFailedError        the study ran and has no result; the command line exits with 1
 
 Messages are one line: name, value, rule, what to do.
@@ -63,3 +64,7 @@ class StageError(DistpruneError, RuntimeError):
 
 class StudyFailedError(DistpruneError, RuntimeError):
     """A study ended without a result that can be used."""
+
+
+class ExportError(DistpruneError, RuntimeError):
+    """A model that was written does not compute what it should; nothing was left behind."""

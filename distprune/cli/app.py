@@ -8,12 +8,27 @@ from collections.abc import Callable, Iterable
 import typer
 
 from distprune import __version__
-from distprune.cli import check, results, run, search, store, ui, validate
+from distprune.cli import (
+    bench,
+    check,
+    confirm,
+    export,
+    mask,
+    register,
+    results,
+    run,
+    search,
+    store,
+    train,
+    transfer,
+    ui,
+    validate,
+)
+from distprune.cli.terminal import EXIT_INTERRUPTED
 from distprune.errors import DistpruneError, InputError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="distprune",
@@ -33,6 +48,12 @@ VERBS: Verbs = (
     (run.run, run.EXAMPLES),
     (validate.validate, validate.EXAMPLES),
     (results.results, results.EXAMPLES),
+    (confirm.confirm, confirm.EXAMPLES),
+    (export.export, export.EXAMPLES),
+    (bench.bench, bench.EXAMPLES),
+    (train.train, train.EXAMPLES),
+    (transfer.transfer, transfer.EXAMPLES),
+    (register.register, register.EXAMPLES),
     (ui.ui, ui.EXAMPLES),
     (check.check, check.EXAMPLES),
 )
@@ -49,15 +70,23 @@ def list_examples(examples: Iterable[str]) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
 
 
+def add_group(name: str, words: str, verbs: Verbs, examples: Iterable[str]) -> None:
+    """Add verbs below a name of their own."""
+    group = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help=words, epilog=list_examples(examples)
+    )
+    add_verbs(group, verbs)
+    app.add_typer(group, name=name)
+
+
 add_verbs(app, VERBS)
-store_group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="See what the store of a storage folder holds, verify it, make it smaller.",
-    epilog=list_examples(store.EXAMPLES),
+add_group(
+    "store",
+    "See what the store of a storage folder holds, verify it, make it smaller.",
+    store.VERBS,
+    store.EXAMPLES,
 )
-add_verbs(store_group, store.VERBS)
-app.add_typer(store_group, name="store")
+add_group("mask", "Look at masks, compare them, combine them.", mask.VERBS, mask.EXAMPLES)
 
 
 @app.callback(invoke_without_command=True)

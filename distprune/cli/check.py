@@ -23,7 +23,7 @@ def check(
     as_json: bool = JsonOption,
 ) -> None:
     """Say what of a checkpoint can be pruned, and how its pre-trained importance is measured."""
-    from distprune.cli.searching import silence_libraries
+    from distprune.cli.terminal import silence_libraries
     from distprune.core.cost import CostKind, encoder_cost, unit_cost
     from distprune.core.mask import Mask
     from distprune.core.units import UnitKind

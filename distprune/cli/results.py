@@ -9,55 +9,71 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from distprune.cli import constraints
+from distprune.cli.confirmation_tables import collect_trust, show_trust
 from distprune.cli.options import JsonOption
 from distprune.cli.tables import show_leaderboard, show_mixing_paths
 from distprune.cli.usage import describe_usage
-from distprune.errors import ConfigError
 from distprune.library.leaderboard import Leaderboard, read_leaderboard
 from distprune.library.mixing_paths import read_paths
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, find_study
 from distprune.library.study_usage import measure_usage
 
 EXAMPLES = (
     "distprune results studies/quickstart",
     "distprune results studies/quickstart --json",
+    *constraints.EXAMPLES,
 )
 """Calls that `--help` shows."""
 
 
 def results(
     study: Path = typer.Argument(help="Folder of the study.", show_default=False),
+    max_latency_ms: float = constraints.MaxLatencyOption,
+    min_retention: float = constraints.MinRetentionOption,
+    max_parameters: float = constraints.MaxParametersOption,
+    max_macs: float = constraints.MaxMacsOption,
+    latency_table: Path = constraints.LatencyTableOption,
+    batch: int = constraints.BatchOption,
+    length: int = constraints.LengthOption,
+    threads: int = constraints.ThreadsOption,
+    any_machine: bool = constraints.AnyMachineOption,
+    mask: Path = constraints.MaskFileOption,
     as_json: bool = JsonOption,
 ) -> None:
-    """Print the best mask at every sparsity, and what the study's stages cost."""
+    """Print the best mask at every sparsity, what confirmed it, and what the stages cost.
+
+    With a limit: the best of all levels of all trials that meets it, whatever the study was for.
+    """
     folder = find_study(study)
     leaderboard = read_leaderboard(folder)
+    question = constraints.Question(
+        max_latency_ms,
+        min_retention,
+        max_parameters,
+        max_macs,
+        latency_table,
+        batch,
+        length,
+        threads,
+        any_machine,
+        mask,
+    )
+    if question.is_asked:
+        constraints.answer_question(folder, leaderboard, question, as_json)
+        return
     if as_json:
         typer.echo(format_results(folder, leaderboard))
         return
     console = Console()
     show_leaderboard(console, leaderboard)
+    show_trust(console, folder, leaderboard)
     show_mixing_paths(console, read_paths(folder))
     typer.echo(f"\n{describe_usage(measure_usage(folder))}")
 
 
 def format_results(folder: StudyFolder, leaderboard: Leaderboard) -> str:
-    """Return a leaderboard and what the study's stages cost, as JSON."""
+    """Return a leaderboard, what confirmed it and what the study's stages cost, as JSON."""
     stages = asdict(measure_usage(folder))
-    return json.dumps({**json.loads(leaderboard.to_json()), "stages": stages}, indent=2)
-
-
-def find_study(path: Path) -> StudyFolder:
-    """Return the folder of a study.
-
-    Raises:
-        ConfigError: There is no study at `path`.
-    """
-    root = path.expanduser().resolve()
-    folder = StudyFolder(root.parent, root.name)
-    if not folder.configuration.is_file():
-        raise ConfigError(
-            f"study: {str(path)!r} holds no study; name a folder that `distprune search` made, "
-            "for instance studies/quickstart"
-        )
-    return folder
+    values = {**json.loads(leaderboard.to_json()), "stages": stages, **collect_trust(folder)}
+    return json.dumps(values, indent=2)

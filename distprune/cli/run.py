@@ -36,7 +36,7 @@ def run(
 
     Results are kept in the same store as those of a search, so nothing is computed twice.
     """
-    from distprune.cli.searching import silence_libraries
+    from distprune.cli.terminal import silence_libraries
     from distprune.search.study import study_folder
     from distprune.search.study_file import load_study
 

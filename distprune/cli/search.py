@@ -36,6 +36,13 @@ def search(
     fresh: bool = typer.Option(
         False, "--fresh", help="Set an existing study of this name aside and start anew."
     ),
+    confirm: int = typer.Option(
+        None,
+        "--confirm",
+        min=2,
+        metavar="SEEDS",
+        help="Then confirm the best masks with so many fresh seeds, as `distprune confirm` does.",
+    ),
     as_json: bool = JsonOption,
     verbose: bool = VerboseOption,
 ) -> None:
@@ -47,6 +54,11 @@ def search(
     if num_trials is not None:
         overrides["num_trials"] = num_trials
     command = SearchCommand(
-        study=load_study(file, overrides), file=file, address=address, fresh=fresh, verbose=verbose
+        study=load_study(file, overrides),
+        file=file,
+        address=address,
+        fresh=fresh,
+        verbose=verbose,
+        seeds=confirm,
     )
     command.execute(as_json)

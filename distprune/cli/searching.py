@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shlex
 import sys
-import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,30 +11,29 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from distprune.cli import confirming
 from distprune.cli.progress import StudyProgress
 from distprune.cli.results import format_results
 from distprune.cli.tables import show_leaderboard
+from distprune.cli.terminal import EXIT_INTERRUPTED, leave, silence_libraries
 from distprune.cli.usage import format_bytes
 from distprune.core.atomic_file import write_file
 from distprune.errors import DistpruneError
 from distprune.library.disk_limit import DiskLimit
 from distprune.library.history import Event, History, read_trials
 from distprune.library.leaderboard import Leaderboard
+from distprune.library.mask_reference import list_milestones
 from distprune.library.mixing_paths import trace_best_levels, write_paths
 from distprune.library.study_folder import StudyFolder
 from distprune.library.study_usage import measure_usage
 from distprune.report.level_evidence import draw_level
 from distprune.report.mixing_figure import draw_mixing
 from distprune.report.study_figure import draw_study
+from distprune.search.confirm import ConfirmRequest
 from distprune.search.study import Session, StudyStart, run_study, study_folder
 from distprune.search.study_file import Study
 from distprune.store.store import Store
-from distprune.tracking.tracker import Tracker, TrackingSummary
-
-TRACKING_TIMEOUT_S = 60.0
-"""How long the end of a study waits for a slow tracking server."""
-
-EXIT_INTERRUPTED = 130
+from distprune.tracking.tracker import FINISH_TIMEOUT_S, Tracker, TrackingSummary
 
 
 class TrackedStudy:
@@ -84,23 +79,33 @@ class TrackedStudy:
             *((folder.mask(row.milestone), f"masks/{row.milestone:g}") for row in leaderboard.rows),
         ]
         summary = summarise(leaderboard) | summarise_usage(folder)
-        return self._tracker.finish(artifacts, summary, TRACKING_TIMEOUT_S)
+        return self._tracker.finish(artifacts, summary, FINISH_TIMEOUT_S)
 
     def fail(self) -> None:
         """Send what there is of a study that failed, and mark its run so."""
         if self._tracker is not None:
-            self._tracker.finish([], {}, TRACKING_TIMEOUT_S, failed=True)
+            self._tracker.finish([], {}, FINISH_TIMEOUT_S, failed=True)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search came to."""
+
+    leaderboard: Leaderboard
+    tracking: TrackingSummary | None
+    limit: DiskLimit | None
 
 
 @dataclass(frozen=True)
 class SearchCommand:
-    """One call of `distprune search`."""
+    """One call of `distprune search`; `seeds` None = its best masks are not confirmed."""
 
     study: Study
     file: Path
     address: str | None
     fresh: bool
     verbose: bool
+    seeds: int | None = None
 
     def execute(self, as_json: bool) -> None:
         """Run the study and print its leaderboard; Ctrl-C ends it cleanly."""
@@ -108,6 +113,22 @@ class SearchCommand:
             silence_libraries()
         console = Console(stderr=True) if as_json else Console()
         folder = study_folder(self.study)
+        try:
+            done = self._search(folder, console)
+            if not as_json:
+                show_leaderboard(console, done.leaderboard)
+                typer.echo("\n".join(describe_done(self.study, folder, done)))
+            confirmed = self._confirm(folder)
+        except KeyboardInterrupt:
+            typer.echo(self._how_to_continue(), err=True)
+            leave(EXIT_INTERRUPTED)
+        if as_json:
+            typer.echo(format_results(folder, done.leaderboard))
+        elif confirmed is not None:
+            confirming.show_confirmed(confirmed, folder, console)
+
+    def _search(self, folder: StudyFolder, console: Console) -> Searched:
+        """Run the study, shown and tracked, and draw its figures."""
         tracked = TrackedStudy(self.study, folder)
         progress = StudyProgress(console, self.study.spec.num_trials, self.study.milestones)
         limit = limit_store(self.study, folder, console)
@@ -121,22 +142,17 @@ class SearchCommand:
                 summary = tracked.finish(leaderboard)
                 if limit is not None:
                     limit.finish()
-        except KeyboardInterrupt:
-            typer.echo(self._how_to_continue(), err=True)
-            leave(EXIT_INTERRUPTED)
         except DistpruneError:
             tracked.fail()
             raise
-        if as_json:
-            typer.echo(format_results(folder, leaderboard))
-            return
-        show_leaderboard(console, leaderboard)
-        typer.echo(describe_results(folder, summary, self.study))
-        if limit is not None and limit.num_evicted:
-            typer.echo(
-                f"Disk         {limit.num_evicted} weights were removed "
-                f"({format_bytes(limit.bytes_evicted)}), to stay within store.max_gib"
-            )
+        return Searched(leaderboard, summary, limit)
+
+    def _confirm(self, folder: StudyFolder) -> confirming.Confirmed | None:
+        """Confirm the best masks, if that was asked for."""
+        if self.seeds is None:
+            return None
+        request = ConfirmRequest(folder, self.seeds, address=self.address, verbose=self.verbose)
+        return confirming.confirm_study(request, Console(stderr=True))
 
     def _how_to_continue(self) -> str:
         # Not --fresh: it would set aside what is to be gone on with.
@@ -202,15 +218,26 @@ def write_figures(study: Study, folder: StudyFolder, start: StudyStart | None) -
         write_file(folder.report / "mixing_path.png", drawn)
 
 
+def describe_done(study: Study, folder: StudyFolder, done: Searched) -> list[str]:
+    """Return what there is now, what to do next, and what was removed."""
+    lines = [describe_results(folder, done.tracking, study)]
+    if done.limit is not None and done.limit.num_evicted:
+        lines.append(
+            f"Disk         {done.limit.num_evicted} weights were removed "
+            f"({format_bytes(done.limit.bytes_evicted)}), to stay within store.max_gib"
+        )
+    return lines
+
+
 def describe_results(folder: StudyFolder, summary: TrackingSummary | None, study: Study) -> str:
     """Return what there is now and what to do next."""
     relative = _shorten(folder.root)
-    last = folder.mask(study.milestones[-1])
     lines = [
         f"Masks        {relative}/masks/<sparsity>/mask.safetensors, evidence beside them",
         f"Figures      {_shorten(folder.report)}/study.png",
         f"All trials   distprune ui {relative}",
-        f"Use a mask   distprune.Mask.load({str(_shorten(last))!r}).compact(model)",
+        f"Sure?        distprune confirm {relative}",
+        f"Use it       distprune export {relative}/best@{list_milestones(folder)[-1]:g} FOLDER",
         f"More trials  distprune search FILE --num-trials {2 * study.spec.num_trials}",
     ]
     if summary is not None and summary.url:
@@ -221,23 +248,6 @@ def describe_results(folder: StudyFolder, summary: TrackingSummary | None, study
             "command again and they are sent"
         )
     return "\n".join(lines)
-
-
-def silence_libraries(names: Sequence[str] = ("ray", "optuna", "transformers", "mlflow")) -> None:
-    """Keep other libraries' progress and warnings off the terminal."""
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def leave(code: int) -> None:
-    """End the process at once; threads that still send or wait must not hold it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _shorten(path: Path) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 import yaml
 
-from distprune.cli.results import find_study
 from distprune.errors import ConfigError
+from distprune.library.study_folder import find_study
 
 EXAMPLES = (
     "distprune ui studies/quickstart",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from distprune.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -84,6 +86,11 @@ class StudyFolder:
         return self.root / "leaderboard.csv"
 
     @property
+    def latency_table(self) -> Path:
+        """The table that the study predicts latencies with, if its objective is one of latency."""
+        return self.root / "latency.json"
+
+    @property
     def report(self) -> Path:
         """Figures of the study."""
         return self.root / "report"
@@ -104,3 +111,19 @@ class StudyFolder:
     def evidence(self, sparsity: float) -> Path:
         """File with the numbers that speak for the mask."""
         return self.milestone(sparsity) / "evidence.json"
+
+
+def find_study(path: Path) -> StudyFolder:
+    """Return the folder of a study.
+
+    Raises:
+        ConfigError: There is no study at `path`.
+    """
+    root = path.expanduser().resolve()
+    folder = StudyFolder(root.parent, root.name)
+    if not folder.configuration.is_file():
+        raise ConfigError(
+            f"study: {str(path)!r} holds no study; name a folder that `distprune search` made, "
+            "for instance studies/quickstart"
+        )
+    return folder

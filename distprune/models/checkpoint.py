@@ -51,9 +51,10 @@ def inspect_checkpoint(name: str) -> CheckpointFacts:
     from distprune.core.families import find_family
 
     folder = locate_checkpoint(name)
-    with _reading(name):
+    with reading(name):
         config = _load_config(folder)
         find_family(config.model_type)
+        _refuse_compact(name, config)
         model, missing = _load_with_mlm_head(folder)
     return CheckpointFacts(
         name=name,
@@ -77,7 +78,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     folder = locate_checkpoint(name)
-    with _reading(name, part="tokenizer"):
+    with reading(name, part="tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     # Where there are no tokenizer files, transformers makes one that knows no word at all.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
@@ -103,7 +104,7 @@ def load_classifier(name: str, num_labels: int, seed: int) -> tuple[Any, frozens
     from transformers import AutoModelForSequenceClassification
 
     folder = locate_checkpoint(name)
-    with _reading(name), _quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with reading(name), quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             str(folder),
@@ -124,7 +125,7 @@ def load_masked_language_model(name: str) -> Any:
     Raises:
         CheckpointError: It brings none; a randomly initialised one is never used.
     """
-    with _reading(name):
+    with reading(name):
         model, missing = _load_with_mlm_head(locate_checkpoint(name))
     if missing:
         raise missing_mlm_head(name)
@@ -137,6 +138,14 @@ def missing_mlm_head(name: str) -> CheckpointError:
         f"pretrained_objective: 'mlm' needs the checkpoint's own MLM head and {name!r} has none; "
         "use 'task_probe', 'task_head' or 'auto'"
     )
+
+
+def _refuse_compact(name: str, config: Any) -> None:
+    if getattr(config, "distprune", None) is not None:
+        raise CheckpointError(
+            f"checkpoint: {name!r} has lost heads and neurons already; name the dense checkpoint "
+            "that it was made from, or load it with distprune.load"
+        )
 
 
 def _count_positions(config: Any) -> int | None:
@@ -163,7 +172,7 @@ def _load_with_mlm_head(folder: Path) -> tuple[Any, frozenset[str]]:
     import torch
     from transformers import AutoModelForMaskedLM
 
-    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
         model, loading = AutoModelForMaskedLM.from_pretrained(
             str(folder), output_loading_info=True, dtype=torch.float32
         )
@@ -171,7 +180,7 @@ def _load_with_mlm_head(folder: Path) -> tuple[Any, frozenset[str]]:
 
 
 @contextlib.contextmanager
-def _reading(name: str, part: str = "weights") -> Iterator[None]:
+def reading(name: str, part: str = "weights") -> Iterator[None]:
     """Turn what transformers raises about unreadable files into one clear line."""
     from safetensors import SafetensorError
 
@@ -188,7 +197,7 @@ def _reading(name: str, part: str = "weights") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' report about new heads and its loading bars off the terminal."""
     from transformers.utils import logging
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from distprune.methods.spec import Spec
 from distprune.trial.reporter import Objective
@@ -62,6 +63,33 @@ class StoreSpec(Spec):
     needs are removed above it. None = no limit."""
 
 
+class LatencyLimit(Spec):
+    """A latency to meet, predicted by a table that `distprune bench MODEL --table FILE` measured.
+
+    The study keeps the table that it began with. What the table has once need not be told.
+    """
+
+    latency_ms: float = Field(gt=0.0, allow_inf_nan=False)
+    """Milliseconds of one batch."""
+    table: str = Field(min_length=1)
+    """File of the table, or a folder with `latency.json`."""
+    batch: int | None = Field(None, ge=1)
+    """Sequences that are computed together."""
+    length: int | None = Field(None, ge=1)
+    """Tokens of each."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of the processor."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Weights and arithmetic."""
+    machine: Literal["this", "any"] = "this"
+    """`this`: the table must have been measured on the machine that starts the study."""
+
+
+def _name_form(objective: Any) -> str:
+    """Return the tag of an objective's form; validation leaves both out of names."""
+    return "dict" if isinstance(objective, Mapping | LatencyLimit) else "str"
+
+
 class StudySpec(Spec):
     """A study file, ranges in `trial` unresolved."""
 
@@ -73,8 +101,12 @@ class StudySpec(Spec):
     """Trials in all."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the proposals."""
-    objective: Objective = Objective.CURVE
-    """`curve`: mean retention over the milestones reached; `target`: at the last one reached."""
+    objective: Annotated[
+        Annotated[Objective, Tag("str")] | Annotated[LatencyLimit, Tag("dict")],
+        Discriminator(_name_form),
+    ] = Objective.CURVE
+    """`curve`: mean retention over the milestones reached; `target`: at the last one reached;
+    `{latency_ms: 4, table: FILE}`: best retention of the levels that are predicted to meet it."""
     milestones: tuple[float, ...] | int = 5
     """Sparsities at which trials are compared, the last is the target; or how many equal steps."""
     sampler: SamplerSpec = SamplerSpec()

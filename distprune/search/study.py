@@ -26,6 +26,7 @@ from distprune.search.cluster import (
 )
 from distprune.search.driver_lease import hold_study
 from distprune.search.ledger import Ledger
+from distprune.search.objective import find_comparable, open_objective
 from distprune.search.proposals import Proposer
 from distprune.search.spec import ResourcesSpec
 from distprune.search.stage_broker import RayExecutor, ask_precision, start_broker
@@ -115,6 +116,7 @@ def run_study(session: Session) -> Leaderboard:
         session.notify_phase("Reading checkpoint and data")
         store.remove_stale_temporaries()
         context = _resolve(study, store)
+        objective = open_objective(study, folder, context)
         session.notify_phase("Starting Ray")
         with connect_cluster(session.address, session.verbose):
             resources = resolve_resources(study.spec.resources)
@@ -127,7 +129,7 @@ def run_study(session: Session) -> Leaderboard:
             _, reference = measure_reference(stages)
             _share_probe(study, stages)
             surroundings = TrialSurroundings(
-                context, reference, study.milestones, study.spec.objective, store, executor.broker
+                context, reference, study.milestones, objective, store, executor.broker
             )
             shared = record_shared(folder.shared_stages, stages.log.take())
             start = StudyStart(study_id, context, reference, shared)
@@ -183,6 +185,9 @@ def _run_trials(
     num_left = study.spec.num_trials - sum(1 for r in ledger.trials.values() if r.end is not None)
     if num_left <= 0:
         return
+    comparable = find_comparable(
+        surroundings.objective, study.milestones, surroundings.context.shape, study.base.pruning
+    )
     trainable = tune.with_resources(
         tune.with_parameters(walk_trial, surroundings=surroundings),
         {"cpu": 0, "memory": resources.trial_memory_mib << 20},
@@ -191,7 +196,7 @@ def _run_trials(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=LedgerSearcher(ledger),
-            scheduler=_make_scheduler(study, ledger),
+            scheduler=_make_scheduler(study, ledger, comparable),
             num_samples=num_left,
             max_concurrent_trials=count_concurrent(resources),
             reuse_actors=True,
@@ -225,10 +230,13 @@ def _name_trial(trial: Any) -> str:
     return f"trial-{trial.config['number']:04d}"
 
 
-def _make_scheduler(study: Study, ledger: Ledger) -> Any:
+def _make_scheduler(study: Study, ledger: Ledger, comparable: int = 1) -> Any:
+    """Return what stops trials, none of them before the milestone `comparable`."""
     if study.spec.stopping is None:
         return RunToTarget()
-    scheduler = MilestoneASHA(study.spec.stopping, len(study.milestones))
+    grace = max(study.spec.stopping.grace_milestones, comparable)
+    stopping = study.spec.stopping.model_copy(update={"grace_milestones": grace})
+    scheduler = MilestoneASHA(stopping, len(study.milestones))
     ledger.on_answered = scheduler.replay
     ended = {number for number, record in ledger.trials.items() if record.end is not None}
     scheduler.replay(

@@ -17,6 +17,7 @@ from distprune.search.stage_broker import RayExecutor
 from distprune.search.tune_adapters import ABORT, FAILURE, MILESTONE, OBJECTIVE, REPORT
 from distprune.store.store import Store
 from distprune.trial.context import TrialContext
+from distprune.trial.latency_objective import LatencyObjective
 from distprune.trial.reporter import Objective, count_levels_left, report_milestones
 from distprune.trial.results import LevelResult
 from distprune.trial.runner import run_trial
@@ -31,7 +32,7 @@ class TrialSurroundings:
     context: TrialContext
     reference: Reference
     milestones: tuple[float, ...]
-    objective: Objective
+    objective: Objective | LatencyObjective
     store: Store
     broker: Any
 

@@ -4,6 +4,9 @@ Experiment   distprune/<study name>
 Study run    <study name>; the resolved study file, summary metrics, leaderboard and figures
 Trial run    trial-007, nested; searched and fixed settings as parameters
 
+metrics of a study, step = most seeds of a comparison; from `distprune confirm`
+    confirm/<sparsity>/<arm>/mean        the task's metric on the report split, over fresh seeds
+    confirm/<sparsity>/<arm>/difference  by how much the best mask is better than the arm
 metrics of a trial, step = milestone (1, 2, ...)
     retention             retention of the first model that reaches the milestone
     objective             what the study maximises, after this milestone
@@ -16,6 +19,13 @@ metrics of a trial, step = level (0 = dense)
     stages/bytes_written  what the trial's stages have cost and saved up to this level
 artifacts of a trial
     masks/level-03.safetensors, importance/level-03.png
+
+Registered model  <study name>, unless another is given; one version for each best mask
+Mask run     best at 0.5, nested in the study's run; metrics search, report, retention
+artifacts of a mask run, and so of its registered version
+    ticket/mask.safetensors, ticket/evidence.json; with a model also MLflow's own files
+alias of a version
+    best-0_5              best at the milestone 0.5; MLflow takes no dot in an alias
 """
 
 from __future__ import annotations
@@ -27,7 +37,7 @@ STUDY = "distprune.study"
 STUDY_ID = "distprune.study_id"
 """Tag: what tells studies of one name apart."""
 KIND = "distprune.kind"
-"""Tag: `study` or `trial`."""
+"""Tag: `study`, `trial` or `mask`."""
 TRIAL = "distprune.trial"
 """Tag: number of the trial."""
 OUTCOME = "distprune.outcome"
@@ -40,6 +50,19 @@ ANSWERED = "distprune.answered_from_store"
 """Tag: `yes`, or the equal trial, where every stage was stored and the trial was not run."""
 SEARCHED = "distprune.searched"
 """Tag: names of the parameters that the study searches over; the others are fixed."""
+
+BEST_AT = "distprune.best_at"
+"""Tag of a mask: the milestone's sparsity."""
+MASK_DIGEST = "distprune.mask"
+"""Tag of a mask: SHA-256 of the units that it keeps."""
+MODEL_FINGERPRINT = "distprune.model"
+"""Tag of a mask with its compact model: SHA-256 of the model's files; `none` without a model."""
+CHECKPOINT = "distprune.checkpoint"
+"""Tag of a mask: name of its checkpoint."""
+CHECKPOINT_FINGERPRINT = "distprune.checkpoint_fingerprint"
+"""Tag of a mask: SHA-256 of its checkpoint's files."""
+METRIC_NAME = "distprune.metric"
+"""Tag of a mask: name of the task's metric."""
 
 PARENT_RUN = "mlflow.parentRunId"
 """MLflow's tag that nests a run."""
@@ -54,6 +77,7 @@ MODEL_DEVELOPMENT = "custom_model_development"
 
 KIND_STUDY = "study"
 KIND_TRIAL = "trial"
+KIND_MASK = "mask"
 
 RETENTION = "retention"
 OBJECTIVE = "objective"
@@ -71,6 +95,8 @@ MASKS = "masks"
 """Artifact folder of a trial's masks."""
 IMPORTANCE = "importance"
 """Artifact folder of a trial's importance figures."""
+TICKET = "ticket"
+"""Artifact folder of a registered mask."""
 
 
 def name_experiment(study_name: str) -> str:
@@ -83,9 +109,29 @@ def name_trial(number: int) -> str:
     return f"trial-{number:03d}"
 
 
+def name_mask_run(milestone: float) -> str:
+    """Name the run of the best mask at a milestone."""
+    return f"best at {milestone:g}"
+
+
+def name_alias(milestone: float) -> str:
+    """Name the alias of the best mask at a milestone."""
+    return clean_alias(f"best-{milestone:g}")
+
+
+def clean_alias(alias: str) -> str:
+    """Replace the dot, which MLflow does not allow in an alias, by `_`."""
+    return alias.replace(".", "_")
+
+
 def name_level(level: int) -> str:
     """Name the files of a level, without suffix."""
     return f"level-{level:02d}"
+
+
+def name_confirmed(milestone: float, arm: str, what: str) -> str:
+    """Name a number of a confirmed mask; `what` is `mean` or `difference`."""
+    return clean_name(f"confirm/{milestone:g}/{arm}/{what}")
 
 
 def name_level_metric(metric_name: str) -> str:

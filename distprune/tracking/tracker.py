@@ -24,6 +24,9 @@ from distprune.tracking.sender import DELAYS_S, Sender
 from distprune.tracking.study_run import StudyRun
 from distprune.tracking.trial_run import DrawLevel, StudyIdentity
 
+FINISH_TIMEOUT_S = 60.0
+"""How long the end of a study waits for a slow tracking server."""
+
 
 @dataclass(frozen=True)
 class TrackingSummary:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from distprune.core.retention import Reference
 from distprune.core.selection import ROUNDING
+from distprune.trial.latency_objective import LatencyObjective
 from distprune.trial.results import LevelResult, MilestoneReport
 
 
@@ -22,7 +23,7 @@ def report_milestones(
     levels: Iterable[LevelResult],
     milestones: tuple[float, ...],
     reference: Reference,
-    objective: Objective,
+    objective: Objective | LatencyObjective,
 ) -> Iterator[MilestoneReport]:
     """Report once, in order, for every milestone that a level newly reaches.
 
@@ -39,17 +40,20 @@ def report_milestones(
         DivergedTrialError: A metric is not finite; the milestone is not reported.
     """
     retentions: list[float] = []
+    ratings: list[float] = []
     pending: list[LevelResult] = []
     for result in levels:
         pending.append(result)
         retention = reference.retention(result.metric)
+        if isinstance(objective, LatencyObjective) and result.level > 0:
+            ratings.append(objective.rate(result.mask, retention))
         while len(retentions) < len(milestones) and _reaches(result, milestones[len(retentions)]):
             retentions.append(retention)
             yield MilestoneReport(
                 milestone=len(retentions),
                 sparsity=milestones[len(retentions) - 1],
                 retention=retention,
-                objective=fmean(retentions) if objective is Objective.CURVE else retention,
+                objective=_summarise(objective, retentions, ratings),
                 metric=result.metric,
                 level=result.level,
                 new_levels=tuple(pending),
@@ -73,6 +77,21 @@ def count_levels_left(
         return 0
     below = sum(1 for sparsity in sparsities[level:] if sparsity < ahead[0] - ROUNDING)
     return below + 1
+
+
+def _summarise(
+    objective: Objective | LatencyObjective, retentions: list[float], ratings: list[float]
+) -> float:
+    """Return the objective after a milestone.
+
+    Args:
+        objective: What it is made of.
+        retentions: By milestone, the newest last.
+        ratings: By level, those between milestones too; empty unless there is a latency to meet.
+    """
+    if isinstance(objective, LatencyObjective):
+        return max(ratings)
+    return fmean(retentions) if objective is Objective.CURVE else retentions[-1]
 
 
 def _reaches(result: LevelResult, milestone: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -58,7 +58,7 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
 
 def _is_branch(part: str) -> bool:
     """Say whether pydantic added `part` to name the branch of a union that it tried."""
-    return part in ("float", "int", "bool", "str") or part.startswith(
+    return part in ("float", "int", "bool", "str", "dict") or part.startswith(
         ("literal[", "constrained-", "function-", "tuple[")
     )
 
@@ -67,11 +67,14 @@ def _field_names(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """Return the names that are known at `location` below `model`."""
     current: Any = model
     for part in location:
+        if _is_branch(str(part)):
+            continue
         field = getattr(current, "model_fields", {}).get(part)
         if field is None:
             break
         current = field.annotation
         for option in get_args(current):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                current = option
+            kind = get_args(option)[0] if get_origin(option) is Annotated else option
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                current = kind
     return list(getattr(current, "model_fields", {}))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distprune.core.compaction import EmptyAttention, compact
+from distprune.core.compact_model import EmptyAttention
+from distprune.core.compaction import compact
 from distprune.core.mask import Mask
 from distprune.core.units import EncoderShape
 from distprune.errors import MaskError

@@ -1,0 +1,1 @@
+"""What becomes of a mask outside a study: folders, ONNX, certificates, measured latency."""
