@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from distprune.cli import bench
-from distprune.cli.app import add_verbs, app
 from distprune.cli.bench import list_conditions
 from distprune.core.latency_table import Conditions, read_table, write_table
 from distprune.core.mask import Mask
@@ -27,13 +25,6 @@ SMALL = ("--batch", 2, "--length", 8, "--threads", 1, "--rounds", 6)
 RunBench = Callable[..., Finished]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered() -> None:
-    """Make the verb known, where it is not yet."""
-    if bench.bench not in [command.callback for command in app.registered_commands]:
-        add_verbs(app, ((bench.bench, bench.EXAMPLES),))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +32,7 @@ from distprune.search.trainable import TrialSurroundings, walk_trial
 from distprune.trial.results import LevelResult, Lineage
 from distprune.trial.spec import TrialSpec
 from distprune.trial.stages import TrialStages
+from tests.tiny_study import SHAPE
 
 REFERENCE = Reference(dense=0.9, floor=0.5)
 NUM_UNITS = 20
@@ -105,10 +107,11 @@ def make_level(level: int, sparsity: float, accuracy: float) -> LevelResult:
 
 
 def make_surroundings(study: Study) -> TrialSurroundings:
-    """Return what `walk_trial` gets, without store and broker."""
+    """Return what `walk_trial` gets: of the context only the shape, no store and no broker."""
     nothing: Any = None
+    context: Any = SimpleNamespace(shape=SHAPE)
     return TrialSurroundings(
-        context=nothing,
+        context=context,
         reference=REFERENCE,
         milestones=study.milestones,
         objective=study.spec.objective,
