@@ -215,7 +215,7 @@ def _describe(result: LevelResult, stages: TrialStages) -> dict[str, Any]:
         "task": stages.spec.task.model_dump(mode="json"),
         "milestone": result.sparsity,
         "level": result.level,
-        "parameters": {"pruning.rewinding": stages.spec.pruning.rewinding},
+        "rewinding": stages.spec.pruning.rewinding,
         "lineage": asdict(result.lineage),
         "metrics": {"name": stages.context.task.metric, "search": result.metric},
     }

@@ -125,7 +125,7 @@ class ProcessCache(_ObjectCache):  # type: ignore[misc]
 
 
 class PatientController(TuneController):  # type: ignore[misc]
-    """Tune's controller, that starts few processes.
+    """Tune's controller, that starts few processes and remembers little of each trial.
 
     Tune keeps one process at most, and gives it to a trial whose own process is just starting; it
     kills that one, and starts another for the trial after it. So where trials are shorter than the
@@ -135,6 +135,16 @@ class PatientController(TuneController):  # type: ignore[misc]
     patience_s = 10.0
     """How long a kept process waits for a trial without one. Longer than a start takes, and not for
     ever: what starts may wait for the memory of the one that is kept."""
+
+    def _mark_trial_to_checkpoint(self, trial: Any) -> None:
+        """Keep no state of a trial for Tune to restart from, and nothing of what it reported.
+
+        Tune would keep both to the end of the study. A study goes on from its history.
+        """
+        known = trial.run_metadata
+        known.metric_analysis.clear()
+        known.metric_n_steps.clear()
+        known.last_result.pop(REPORT, None)
 
     def _maybe_reuse_cached_actor(self, trial: Any) -> bool:
         """Give a trial a kept process, unless its own is starting."""

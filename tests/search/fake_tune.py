@@ -85,6 +85,7 @@ class FakeController:
     def __init__(self) -> None:
         self._actor_cache: Any = _ObjectCache(may_keep_one=True)
         self._trial_to_actor: dict[Any, Any] = {}
+        self._trials_to_cache: set[Any] = set()
 
 
 def make_controller() -> SimpleNamespace:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from distprune.library.history import MilestoneReached
 from distprune.search.spec import StoppingSpec
@@ -21,6 +22,7 @@ from distprune.search.tune_adapters import (
     FAILURE,
     MILESTONE,
     OBJECTIVE,
+    REPORT,
     LedgerCallback,
     LedgerSearcher,
     MilestoneASHA,
@@ -209,3 +211,16 @@ def test_a_trial_waits_for_the_process_that_starts_for_it(
     tune._actor_cache.cache_object("no cores", "process")
     assert tune._maybe_reuse_cached_actor(new)
     assert tune._maybe_reuse_cached_actor(waiting) is (patience_s == 0.0)
+
+
+def test_tune_remembers_little_of_a_trial() -> None:
+    scheduler, controller = RunToTarget(), make_controller()
+    trial = make_trial("one", run_metadata=_TrainingRunMetadata())
+    scheduler.on_trial_add(controller, trial)
+    for value in (0.5, 0.7):
+        trial.run_metadata.last_result = {REPORT: "long", OBJECTIVE: value}
+        trial.run_metadata.update_metric(OBJECTIVE, value)
+        controller._tune_controller._mark_trial_to_checkpoint(trial)
+        assert trial.run_metadata.metric_analysis == trial.run_metadata.metric_n_steps == {}
+        assert trial.run_metadata.last_result == {OBJECTIVE: value}
+    assert not controller._tune_controller._trials_to_cache  # of which it keeps JSON
