@@ -169,17 +169,18 @@ def find_subject(name: str, checkpoint: str | None) -> Subject:
     Raises:
         InputError: It cannot be loaded, or its checkpoint is not known.
     """
-    from distprune.library.mask_reference import BEST
+    from distprune.library.mask_reference import BEST, TRACKED
 
-    if checkpoint is not None or Path(name).is_file() or BEST.fullmatch(name):
+    is_mask = Path(name).is_file() or name.startswith(TRACKED) or BEST.fullmatch(name)
+    if checkpoint is not None or is_mask:
         return _open_mask(name, checkpoint)
     return _open_model(name)
 
 
 def _open_mask(name: str, checkpoint: str | None) -> Subject:
-    from distprune.library.mask_reference import load_mask_reference
+    from distprune.loading import load_mask
 
-    mask = load_mask_reference(name)
+    mask = load_mask(name)
     named = mask.metadata.get("checkpoint")
     checkpoint = checkpoint or (named.get("name") if isinstance(named, dict) else None)
     if checkpoint is None:

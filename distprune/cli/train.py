@@ -23,7 +23,7 @@ from distprune.errors import ConfigError
 
 if TYPE_CHECKING:
     from distprune.core.mask import Mask
-    from distprune.trial.downstream import Arm, Control
+    from distprune.trial.downstream import Arm, TicketControl
     from distprune.trial.stages import TrialStages
 
 EXAMPLES = (
@@ -78,6 +78,7 @@ def train(
 
     from distprune.cli.downstream_tables import show_arms
     from distprune.cli.terminal import silence_libraries
+    from distprune.deployment.compact_folder import check_free
     from distprune.loading import load_mask
     from distprune.trial.downstream import (
         find_checkpoint,
@@ -88,7 +89,7 @@ def train(
 
     chosen = parse_controls(controls)
     if save is not None:
-        check_empty(save)
+        check_free(save)
     loaded = load_mask(mask)
     point = find_rewinding(loaded) if rewinding is None else parse_rewinding(rewinding)
     checkpoint = model or find_checkpoint(loaded)
@@ -114,31 +115,21 @@ def train(
     show_arms(Console(), arms, stages.context.task.metric, explain_arms(stages, arms, point))
 
 
-def parse_controls(text: str) -> tuple[Control, ...]:
+def parse_controls(text: str) -> tuple[TicketControl, ...]:
     """Return the controls that a comma-separated list names, each once.
 
     Raises:
         ConfigError: A name is unknown.
     """
-    from distprune.trial.downstream import Control
+    from distprune.trial.downstream import TicketControl
     from distprune.trial.validation import suggest_name
 
     names = [name.strip() for name in text.split(",") if name.strip()]
-    known = [str(control) for control in Control]
+    known = [str(control) for control in TicketControl]
     for name in names:
         if name not in known:
             raise ConfigError(f"--controls: {name!r} is unknown; {suggest_name(name, known)}")
-    return tuple(dict.fromkeys(Control(name) for name in names))
-
-
-def check_empty(folder: Path) -> None:
-    """Check that a folder can be saved into.
-
-    Raises:
-        ConfigError: It holds something, or is a file.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--save {folder}: is not an empty folder; name a new one")
+    return tuple(dict.fromkeys(TicketControl(name) for name in names))
 
 
 def _open_stages(spec: Any, mask: Mask, rewinding: float, storage: Path) -> TrialStages:

@@ -204,10 +204,8 @@ def _name_best(
         mask = Mask.load(opened.folder.mask(opened.milestone))
         own = opened.study.base
         home = _find_home(own.task.dataset, tasks)
-        searched = "pruning.rewinding" in mask.metadata.get("parameters", {})
-        given = own.pruning.rewinding if call.rewinding is None else call.rewinding
-        is_known = searched and call.rewinding is None
-        point = find_rewinding(mask) if is_known else parse_rewinding(given)
+        found_with = mask.metadata.get("rewinding", own.pruning.rewinding)
+        point = parse_rewinding(found_with if call.rewinding is None else call.rewinding)
         yield NamedMask(opened.folder.name, mask, home, point)
 
 

@@ -10,7 +10,7 @@ from distprune.core.compaction import compact
 from distprune.core.mask import Mask
 from distprune.errors import CheckpointError, StorageError
 from distprune.library.history import History, read_trials
-from distprune.library.mask_reference import BestMask
+from distprune.library.mask_reference import BestReference
 from distprune.models.checkpoint import inspect_checkpoint, load_classifier, load_tokenizer
 from distprune.models.source import fingerprint_checkpoint, locate_checkpoint
 from distprune.store.entry import Entry
@@ -41,7 +41,7 @@ class TrainedModel:
     num_tokens: float
 
 
-def load_trained(best: BestMask) -> TrainedModel:
+def load_trained(best: BestReference) -> TrainedModel:
     """Load the model that was evaluated for a study's best mask.
 
     Raises:
@@ -93,7 +93,7 @@ def compact_checkpoint(mask: Mask, checkpoint: str) -> TrainedModel:
     )
 
 
-def _find(store: Store, key: str, best: BestMask) -> Entry:
+def _find(store: Store, key: str, best: BestReference) -> Entry:
     entry = store.find(key)
     if entry is None:
         raise StorageError(
@@ -104,7 +104,7 @@ def _find(store: Store, key: str, best: BestMask) -> Entry:
     return entry
 
 
-def _find_checkpoint(best: BestMask, evidence: Mapping[str, Any]) -> str:
+def _find_checkpoint(best: BestReference, evidence: Mapping[str, Any]) -> str:
     """Return the name of the study's checkpoint, if it still is what it was."""
     trials = read_trials(History(best.folder.history).events())
     name = str(trials[evidence["trial"]].start.spec["checkpoint"])
@@ -116,7 +116,7 @@ def _find_checkpoint(best: BestMask, evidence: Mapping[str, Any]) -> str:
     return name
 
 
-def _read_facts(store: Store, evaluation: Entry, best: BestMask) -> TaskFacts:
+def _read_facts(store: Store, evaluation: Entry, best: BestReference) -> TaskFacts:
     inputs = cast(Mapping[str, str], evaluation.record["inputs"])
     prepared = _find(store, inputs["task"], best)
     return PreparedTask.open(prepared.path("facts.json").parent).facts

@@ -50,6 +50,7 @@ def describe_mask(
         "level": row.level,
         "milestone": row.milestone,
         "parameters": dict(row.parameters),
+        "rewinding": candidate.trial.start.spec["pruning"]["rewinding"],
         "lineage": asdict(result.lineage),
         "metrics": {
             "name": leaderboard.metric,

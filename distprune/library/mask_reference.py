@@ -19,8 +19,8 @@ TRACKED = ("runs:/", "models:/")
 
 
 @dataclass(frozen=True)
-class BestMask:
-    """The best mask of a study at a milestone.
+class BestReference:
+    """A reference to the best mask of a study at a milestone.
 
     Attributes:
         folder: The study.
@@ -36,7 +36,7 @@ class BestMask:
         return self.folder.mask(self.milestone)
 
 
-def parse_best(reference: str) -> BestMask | None:
+def parse_best(reference: str) -> BestReference | None:
     """Read a reference to the best mask of a study; None if it is none.
 
     Raises:
@@ -51,7 +51,7 @@ def parse_best(reference: str) -> BestMask | None:
     milestones = list_milestones(folder)
     for milestone in milestones:
         if abs(milestone - wanted) <= ROUNDING:
-            return BestMask(folder, milestone)
+            return BestReference(folder, milestone)
     have = ", ".join(f"{milestone:g}" for milestone in milestones) or "none yet"
     raise MaskError(
         f"mask: study {folder.name} has no best mask at {wanted:g}; it has {have}; name one of "

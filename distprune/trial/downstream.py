@@ -33,8 +33,12 @@ CONTINUE = "continue"
 """A rewinding setting: from the level before. Without levels that is the fine-tuned model."""
 
 
-class Control(StrEnum):
-    """A mask that a ticket is compared with; it has as many heads and neurons."""
+class TicketControl(StrEnum):
+    """A mask that a ticket is compared with; it has as many heads and neurons.
+
+    Those of importance are chosen at once on the task of the ticket; `distprune confirm` has the
+    whole trial of a study choose them (`distprune.library.control_trials`).
+    """
 
     RANDOM = "random"
     """Units drawn uniformly, anew for each seed."""
@@ -50,10 +54,13 @@ class Control(StrEnum):
     """The units of the largest weights in the fine-tuned model, chosen at once."""
 
 
-ONE_SHOT: dict[Control, dict[str, Any]] = {
-    Control.LAMBDA_0: {"mixing": {"coefficient": 0.0}},
-    Control.LAMBDA_1: {"mixing": {"coefficient": 1.0}},
-    Control.MAGNITUDE: {"mixing": {"coefficient": 0.0}, "importance": {"criterion": "magnitude"}},
+ONE_SHOT: dict[TicketControl, dict[str, Any]] = {
+    TicketControl.LAMBDA_0: {"mixing": {"coefficient": 0.0}},
+    TicketControl.LAMBDA_1: {"mixing": {"coefficient": 1.0}},
+    TicketControl.MAGNITUDE: {
+        "mixing": {"coefficient": 0.0},
+        "importance": {"criterion": "magnitude"},
+    },
 }
 """Pruning settings of the controls that are chosen by importance."""
 
@@ -117,7 +124,7 @@ def train_downstream(
     mask: Mask,
     rewinding: float,
     seeds: Sequence[int],
-    controls: Sequence[Control] = (),
+    controls: Sequence[TicketControl] = (),
     notify: Notify = lambda text: None,
 ) -> tuple[Arm, ...]:
     """Train a mask's ticket and its controls with each seed, and compare them with the dense model.
@@ -215,13 +222,13 @@ def _evaluate(
     )
 
 
-def choose_control(control: Control, mask: Mask, stages: TrialStages) -> Mask | None:
+def choose_control(control: TicketControl, mask: Mask, stages: TrialStages) -> Mask | None:
     """Return a control's mask for the seed of `stages`; None where it cannot be drawn."""
-    if control is Control.RANDOM:
+    if control is TicketControl.RANDOM:
         return draw_random_mask(mask, stages.spec.seed)
-    if control is Control.INVERTED:
+    if control is TicketControl.INVERTED:
         return draw_inverted_mask(mask, stages.spec.seed)
-    if control is Control.DENSE:
+    if control is TicketControl.DENSE:
         return Mask.dense(stages.shape)
     return _choose_by_importance(PruningSpec.model_validate(ONE_SHOT[control]), mask, stages)
 
@@ -268,15 +275,13 @@ def _describe_counts(layers: int, heads: int, neurons: int) -> str:
 
 
 def find_rewinding(mask: Mask) -> float:
-    """Return the rewinding point that a mask's own trial searched for, 0.0 if it names none.
+    """Return the rewinding point of the trial that found a mask; 0.0 if the mask names none.
 
     Raises:
         ConfigError: The mask's metadata names something that is no rewinding point.
     """
-    parameters = mask.metadata.get("parameters")
-    if not isinstance(parameters, dict) or "pruning.rewinding" not in parameters:
-        return 0.0
-    return parse_rewinding(parameters["pruning.rewinding"], "rewinding in the mask's metadata")
+    named = mask.metadata.get("rewinding", 0.0)
+    return parse_rewinding(named, "rewinding in the mask's metadata")
 
 
 def parse_rewinding(value: Any, name: str = "--rewinding") -> float:

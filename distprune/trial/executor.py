@@ -5,8 +5,10 @@ The other implementation, on Ray, is in `distprune.search`.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -82,6 +84,7 @@ def run_stage(
         work = find_work(request.stage)
         _limit_resources(threads, gpus)
         work(request, store, folder)
+        _return_memory()
 
     store.get_or_commit(request.key, write, request.identity)
     return ran
@@ -96,6 +99,18 @@ def _limit_resources(threads: int | None, gpus: float) -> None:
         torch.set_num_threads(threads)
     if 0.0 < gpus < 1.0:
         torch.cuda.set_per_process_memory_fraction(gpus)
+
+
+@cache
+def _find_trim() -> Callable[[int], object]:
+    """Return the C library's function that gives free memory back; where it has none, no effect."""
+    trim: Callable[[int], object] = getattr(ctypes.CDLL(None), "malloc_trim", lambda padding: None)
+    return trim
+
+
+def _return_memory() -> None:
+    """Give the memory that a stage has freed back to the system: the next one may run elsewhere."""
+    _find_trim()(0)
 
 
 def find_work(stage: str) -> StageWork:

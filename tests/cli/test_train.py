@@ -28,7 +28,7 @@ def mask(tmp_path: Path, mlm_checkpoint: Path) -> Path:
     path = tmp_path / "mask.safetensors"
     metadata = {
         "checkpoint": {"name": str(mlm_checkpoint), "fingerprint": "f" * 64},
-        "parameters": {"pruning.rewinding": "continue"},
+        "rewinding": "continue",
         "study": "tiny",
     }
     keep(3, 11).with_metadata(metadata).save(path)
@@ -198,7 +198,7 @@ class TestRefusal:
         full = tmp_path / "full"
         full.mkdir()
         (full / "precious").write_text("x")
-        check_refusal(train(save=full), 2, "--save", "is not an empty folder")
+        check_refusal(train(save=full), 2, str(full), "exists and is not empty")
         assert [path.name for path in full.iterdir()] == ["precious"]
 
     @pytest.mark.parametrize(

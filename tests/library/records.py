@@ -19,7 +19,10 @@ def make_start(number: int = 0, **parameters: Any) -> TrialStarted:
     return TrialStarted(
         number=number,
         time=100.0 + number,
-        spec={"checkpoint": "tiny", "pruning": {"mixing": {"coefficient": 0.1 * number}}},
+        spec={
+            "checkpoint": "tiny",
+            "pruning": {"mixing": {"coefficient": 0.1 * number}, "rewinding": 0.5},
+        },
         parameters=parameters or {"pruning.mixing.coefficient": 0.1 * number},
         proposal=number + 10,
     )

@@ -103,6 +103,7 @@ def test_masks_come_back_with_what_speaks_for_them(
         assert metadata["milestone"] == milestone
         assert metadata["level"] == best[milestone].result.level
         assert metadata["parameters"] == {"pruning.mixing.coefficient": 0.3}
+        assert metadata["rewinding"] == 0.5
         lineage = best[milestone].result.lineage
         assert metadata["lineage"]["weights"] == lineage.weights
         assert metadata["lineage"]["evidence"]["pretrained_objective"] == "mlm"

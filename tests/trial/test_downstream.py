@@ -21,7 +21,7 @@ from distprune.trial.downstream import (
     DENSE,
     TICKET,
     Arm,
-    Control,
+    TicketControl,
     TrainedTicket,
     at_seed,
     check_mask,
@@ -84,20 +84,20 @@ class TestWhatIsTrained:
         assert stages.executor.computed.count("retrain") == 1  # type: ignore[attr-defined]
 
     def test_arms_in_order(self, store: Store) -> None:
-        arms = train_downstream(make_stages(store), MASK, 0.0, (0, 1), tuple(Control))
-        assert [arm.name for arm in arms] == [TICKET, *Control, DENSE]
+        arms = train_downstream(make_stages(store), MASK, 0.0, (0, 1), tuple(TicketControl))
+        assert [arm.name for arm in arms] == [TICKET, *TicketControl, DENSE]
         assert {len(arm.tickets) for arm in arms} == {2}
 
     def test_again_nothing_is_computed(self, store: Store) -> None:
-        once = train_downstream(make_stages(store), MASK, 0.5, (0, 1), tuple(Control))
+        once = train_downstream(make_stages(store), MASK, 0.5, (0, 1), tuple(TicketControl))
         stages = make_stages(store)
-        assert train_downstream(stages, MASK, 0.5, (0, 1), tuple(Control)) == once
+        assert train_downstream(stages, MASK, 0.5, (0, 1), tuple(TicketControl)) == once
         assert stages.executor.computed == []  # type: ignore[attr-defined]
 
 
 class TestControls:
-    @pytest.mark.parametrize("control", [c for c in Control if c is not Control.DENSE])
-    def test_control_is_as_large_as_the_mask(self, control: Control, store: Store) -> None:
+    @pytest.mark.parametrize("control", [c for c in TicketControl if c is not TicketControl.DENSE])
+    def test_control_is_as_large_as_the_mask(self, control: TicketControl, store: Store) -> None:
         chosen = choose_control(control, MASK, make_stages(store))
         assert chosen is not None
         assert chosen != MASK
@@ -105,9 +105,10 @@ class TestControls:
 
     def test_dense_control_keeps_everything_and_is_trained_alike(self, store: Store) -> None:
         stages = make_stages(store)
-        assert choose_control(Control.DENSE, MASK, stages) == WHOLE
+        assert choose_control(TicketControl.DENSE, MASK, stages) == WHOLE
         arms = {
-            arm.name: arm for arm in train_downstream(stages, MASK, 0.5, (0,), (Control.DENSE,))
+            arm.name: arm
+            for arm in train_downstream(stages, MASK, 0.5, (0,), (TicketControl.DENSE,))
         }
         start = stages.rewind(0.5)
         assert arms["dense"].tickets[0].weights == stages.retrain(start, WHOLE)
@@ -115,28 +116,30 @@ class TestControls:
 
     def test_random_control_is_drawn_anew_for_each_seed(self, store: Store) -> None:
         drawn = [
-            choose_control(Control.RANDOM, MASK, at_seed(make_stages(store), seed))
+            choose_control(TicketControl.RANDOM, MASK, at_seed(make_stages(store), seed))
             for seed in (0, 1, 0)
         ]
         assert drawn[0] == drawn[2] != drawn[1]
 
     def test_controls_by_importance_look_at_one_model_each(self, store: Store) -> None:
         masks = {}
-        for control in (Control.LAMBDA_0, Control.LAMBDA_1, Control.MAGNITUDE):
+        for control in (TicketControl.LAMBDA_0, TicketControl.LAMBDA_1, TicketControl.MAGNITUDE):
             stages = make_stages(store)
             masks[control] = choose_control(control, MASK, stages)
             scores = [r for r in stages.executor.requests if r.stage == "score"]  # type: ignore[attr-defined]
             assert len(scores) == 1
             objectives = [request.settings["objective"] for request in scores]
-            assert objectives == ["mlm" if control is Control.LAMBDA_1 else "task"]
-            criterion = "magnitude" if control is Control.MAGNITUDE else "abs_gradient"
+            assert objectives == ["mlm" if control is TicketControl.LAMBDA_1 else "task"]
+            criterion = "magnitude" if control is TicketControl.MAGNITUDE else "abs_gradient"
             assert scores[0].settings["criterion"] == criterion
         assert len(set(masks.values())) == 3
 
     def test_no_inverted_control_of_a_mask_that_keeps_more_than_half(self, store: Store) -> None:
         said: list[str] = []
         stages = make_stages(store)
-        arms = train_downstream(stages, keep(6, 30), 0.0, (0,), (Control.INVERTED,), said.append)
+        arms = train_downstream(
+            stages, keep(6, 30), 0.0, (0,), (TicketControl.INVERTED,), said.append
+        )
         assert [arm.name for arm in arms] == [TICKET, DENSE]
         assert any("inverted: cannot be drawn" in line for line in said)
 
@@ -218,8 +221,8 @@ class TestChecks:
             ({}, 0.0),
             ({"parameters": {}}, 0.0),
             ({"parameters": "none"}, 0.0),
-            ({"parameters": {"pruning.rewinding": 0.5}}, 0.5),
-            ({"parameters": {"pruning.rewinding": "continue"}}, 1.0),
+            ({"rewinding": 0.5}, 0.5),
+            ({"rewinding": "continue"}, 1.0),
         ],
     )
     def test_rewinding_that_a_mask_was_found_with(
@@ -228,7 +231,7 @@ class TestChecks:
         assert find_rewinding(MASK.with_metadata(metadata)) == expected
 
     def test_rewinding_that_a_mask_makes_up(self) -> None:
-        mask = MASK.with_metadata({"parameters": {"pruning.rewinding": {"at": 7}}})
+        mask = MASK.with_metadata({"rewinding": {"at": 7}})
         with pytest.raises(ConfigError, match="in the mask's metadata"):
             find_rewinding(mask)
 
@@ -286,7 +289,7 @@ class TestRealTrainings:
         """A mask goes from a classification to a regression task of the same checkpoint."""
         task = {"dataset": str(degree_task), "max_length": 16}
         stages = study.make_stages(task=task, fine_tuning=LEARNING)
-        arms = train_downstream(stages, keep(6, 30), 0.0, (0,), (Control.RANDOM,))
+        arms = train_downstream(stages, keep(6, 30), 0.0, (0,), (TicketControl.RANDOM,))
         assert [arm.name for arm in arms] == [TICKET, "random", DENSE]
         assert arms[0].tickets[0].metrics["report"] > 0.5
         assert arms[-1].retentions == (1.0,)
