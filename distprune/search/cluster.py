@@ -26,6 +26,14 @@ QUIET = {
 # a training step on two shared cores took seven times as long.
 WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Every layer of a compact model has shapes of its own, and kernels are compiled for a shape.
+    # With the 1,024 that are kept otherwise the stages of a study take a tenth longer; each kernel
+    # that is kept takes a third of a MiB of the worker (`python scripts/benchmark wall memory`).
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
+    # glibc gives the memory of large tensors back to the system after each operation, and the next
+    # one waits for it again. In bytes; the second alone makes it worse.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "TOKENIZERS_PARALLELISM": "false",
     # A stage that was granted no GPU sees none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
