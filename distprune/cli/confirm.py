@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from distprune.cli.options import JsonOption, VerboseOption
+from distprune.cli.options import AddressOption, JsonOption, VerboseOption
 from distprune.errors import ConfigError
 from distprune.library.control_trials import Control
 from distprune.library.study_folder import find_study
@@ -40,9 +40,7 @@ def confirm(
         "without it all of the study.",
         show_default=False,
     ),
-    address: str = typer.Option(
-        None, "--address", help="Address of a Ray cluster; without it Ray is started here."
-    ),
+    address: str = AddressOption,
     as_json: bool = JsonOption,
     verbose: bool = VerboseOption,
 ) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
-import yaml
 from rich.console import Console
 
 from distprune.cli.confirmation_tables import show_confirmation
 from distprune.cli.durations import format_duration
 from distprune.cli.terminal import silence_libraries
+from distprune.cli.tracked_study import locate_tracking, read_identifier, read_server
 from distprune.core.atomic_file import write_file
 from distprune.library.confirmation import (
     ARM_NAMES,
@@ -127,12 +125,10 @@ def write_figures(folder: StudyFolder, trust: Trust) -> None:
 
 def track_confirmation(folder: StudyFolder, confirmation: Confirmation) -> bool:
     """Send a confirmation to the study's tracked run; say whether it is there."""
-    settings: dict[str, Any] = yaml.safe_load(folder.configuration.read_text())
-    uri = settings["tracking"]["uri"] or f"sqlite:///{folder.tracking_database}"
-    study_id = str(json.loads(folder.environment.read_text())["study_id"])
+    uri, _ = locate_tracking(folder, read_server(folder))
     summary = send_later_results(
         uri,
-        StudyIdentity(folder.name, study_id, confirmation.metric),
+        StudyIdentity(folder.name, read_identifier(folder), confirmation.metric),
         {
             name_confirmed(milestone, arm, what): value
             for milestone, arm, what, value in name_points(confirmation)

@@ -23,6 +23,9 @@ SetOption = typer.Option(
 StorageOption = typer.Option(
     None, "--storage", help="Folder of studies; replaces `storage` of the file."
 )
+AddressOption = typer.Option(
+    None, "--address", help="Address of a Ray cluster; without it Ray is started here."
+)
 JsonOption = typer.Option(False, "--json", help="Print JSON for programs.")
 VerboseOption = typer.Option(
     False, "--verbose", help="Let Ray's, Optuna's and transformers' own output through."

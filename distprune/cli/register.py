@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-import yaml
 
 from distprune.cli.options import JsonOption
+from distprune.cli.tracked_study import locate_tracking, read_identifier, read_server
 from distprune.core.selection import ROUNDING
-from distprune.errors import ConfigError, StorageError
+from distprune.errors import ConfigError
 from distprune.library.leaderboard import Leaderboard, read_leaderboard
 from distprune.library.study_folder import StudyFolder, find_study
 
@@ -117,25 +117,7 @@ def locate_registry(folder: StudyFolder, given: str | None) -> tuple[str, str | 
         database = given.removeprefix("sqlite:///")
         beside = str(Path(database).absolute().with_name("mlflow-artifacts"))
         return given, beside if database != given else None
-    remote = yaml.safe_load(folder.configuration.read_text())["tracking"]["uri"]
-    if remote:
-        return str(remote), None
-    return f"sqlite:///{folder.tracking_database}", str(folder.tracking_artifacts)
-
-
-def read_identifier(folder: StudyFolder) -> str:
-    """Return what tells a study from others of its name.
-
-    Raises:
-        StorageError: The study's environment.json cannot be read.
-    """
-    try:
-        return str(json.loads(folder.environment.read_text())["study_id"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"study {folder.root}: {folder.environment.name} cannot be read ({error}); run "
-            "`distprune search` again"
-        ) from error
+    return locate_tracking(folder, read_server(folder))
 
 
 def describe_registered(mask: RegisteredMask) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from distprune.cli.options import (
+    AddressOption,
     FileArgument,
     JsonOption,
     SetOption,
@@ -30,9 +31,7 @@ def search(
     num_trials: int = typer.Option(
         None, "--num-trials", min=1, help="Trials in all; more than before extends a study."
     ),
-    address: str = typer.Option(
-        None, "--address", help="Address of a Ray cluster; without it Ray is started here."
-    ),
+    address: str = AddressOption,
     fresh: bool = typer.Option(
         False, "--fresh", help="Set an existing study of this name aside and start anew."
     ),

@@ -16,6 +16,7 @@ from distprune.cli.progress import StudyProgress
 from distprune.cli.results import format_results
 from distprune.cli.tables import show_leaderboard
 from distprune.cli.terminal import EXIT_INTERRUPTED, leave, silence_libraries
+from distprune.cli.tracked_study import locate_tracking
 from distprune.cli.usage import format_bytes
 from distprune.core.atomic_file import write_file
 from distprune.errors import DistpruneError
@@ -51,7 +52,7 @@ class TrackedStudy:
     def on_start(self, start: StudyStart) -> None:
         """Begin to track."""
         self.start = start
-        uri, artifacts = tracking_location(self._study, self._folder)
+        uri, artifacts = locate_tracking(self._folder, self._study.spec.tracking.uri)
         self._tracker = Tracker(
             uri=uri,
             artifact_location=artifacts,
@@ -173,13 +174,6 @@ def limit_store(study: Study, folder: StudyFolder, console: Console) -> DiskLimi
         console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
     return DiskLimit(Store(str(folder.store)), folder.storage, round(max_gib * 2**30), warn)
-
-
-def tracking_location(study: Study, folder: StudyFolder) -> tuple[str, str | None]:
-    """Return MLflow's tracking URI and artifact location for a study."""
-    if study.spec.tracking.uri:
-        return study.spec.tracking.uri, None
-    return f"sqlite:///{folder.tracking_database}", str(folder.tracking_artifacts)
 
 
 def summarise_usage(folder: StudyFolder) -> dict[str, float]:

@@ -210,7 +210,7 @@ def _save_model(
 ) -> None:
     """Write the compact model of the seed that is best on the search split."""
     from distprune.deployment.compact_folder import save
-    from distprune.models.checkpoint import load_tokenizer
+    from distprune.models.checkpoint import load_tokenizer, name_labels
     from distprune.trial.work.weights import load_model
 
     context = stages.context
@@ -221,9 +221,7 @@ def _save_model(
     model = load_model(
         entry.path(best.weights.file), context.checkpoint.location, context.task.num_labels, mask
     )
-    if context.task.label_names:
-        model.config.id2label = dict(enumerate(context.task.label_names))
-        model.config.label2id = {name: number for number, name in model.config.id2label.items()}
+    name_labels(model, context.task.label_names)
     evidence = describe_evidence(stages, mask, rewinding, arms, best.seed)
     tokenizer = load_tokenizer(context.checkpoint.location)
     save(model.eval(), folder, mask, tokenizer, evidence, stages.num_tokens)

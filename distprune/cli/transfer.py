@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from distprune.cli.downstream import Progress, RewindingOption
-from distprune.cli.options import JsonOption, VerboseOption, parse_overrides
+from distprune.cli.options import AddressOption, JsonOption, VerboseOption, parse_overrides
 
 if TYPE_CHECKING:
     from distprune.library.transfer_table import TransferTable
@@ -89,9 +89,7 @@ def transfer(
         help="Folder of the results. Default: transfer in the storage folder.",
         show_default=False,
     ),
-    address: str = typer.Option(
-        None, "--address", help="Address of a Ray cluster; without it Ray is started here."
-    ),
+    address: str = AddressOption,
     as_json: bool = JsonOption,
     verbose: bool = VerboseOption,
 ) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-import yaml
 
+from distprune.cli.tracked_study import locate_tracking, read_server
 from distprune.errors import ConfigError
 from distprune.library.study_folder import find_study
 
@@ -23,14 +23,13 @@ def ui(
 ) -> None:
     """Show a study's trials in MLflow, on loopback, until Ctrl-C."""
     folder = find_study(study)
-    settings = yaml.safe_load(folder.configuration.read_text())
-    remote = settings["tracking"]["uri"]
+    remote = read_server(folder)
     if remote:
         raise ConfigError(f"study: its runs are on the tracking server {remote}; open it there")
     from distprune.tracking.pages import find_study_page
     from distprune.tracking.ui import check_store, serve
 
-    uri = f"sqlite:///{folder.tracking_database}"
+    uri, _ = locate_tracking(folder, None)
     check_store(uri)
     page = find_study_page(uri, folder.name, f"http://127.0.0.1:{port}")
     typer.echo(f"MLflow shows {folder.name} at {page} (Ctrl-C ends it)")

@@ -68,12 +68,12 @@ def check_same_counts(masks: Sequence[Mask]) -> None:
     Raises:
         MaskError: They were not; the message has both.
     """
-    first = _count_units(masks[0])
+    first = describe_units(masks[0])
     for number, mask in enumerate(masks[1:], start=2):
-        if _count_units(mask) != first:
+        if describe_units(mask) != first:
             raise MaskError(
-                f"masks: the first was made for {first}, number {number} for {_count_units(mask)}; "
-                "combine masks of one architecture only"
+                f"masks: the first was made for {first}, number {number} for "
+                f"{describe_units(mask)}; combine masks of one architecture only"
             )
 
 
@@ -84,6 +84,12 @@ def _combine(masks: Sequence[Mask], operation: Callable[[BoolArray, BoolArray], 
     return Mask({kind: reduce(operation, (mask[kind] for mask in masks)) for kind in UnitKind})
 
 
-def _count_units(mask: Mask) -> str:
+def describe_counts(layers: int, heads: int, neurons: int) -> str:
+    """Return the counts of an encoder in words; heads and neurons are those of one layer."""
+    return f"{layers} layers of {heads} heads and {neurons} neurons"
+
+
+def describe_units(mask: Mask) -> str:
+    """Return in words what encoder a mask was made for."""
     layers, heads = mask[UnitKind.HEAD].shape
-    return f"{layers} layers of {heads} heads and {mask[UnitKind.NEURON].shape[1]} neurons"
+    return describe_counts(layers, heads, mask[UnitKind.NEURON].shape[1])

@@ -12,11 +12,11 @@ import torch
 from distprune.core.expansion import expand
 from distprune.core.latency_table import Conditions
 from distprune.core.mask import Mask
-from distprune.core.median_interval import estimate_median
 from distprune.deployment.latency_measurement import (
     ROUNDS,
     LatencyComparison,
     ProcessorStopwatch,
+    compare_rounds,
     measure_latency,
     promise_speed_up,
     time_in_turn,
@@ -82,13 +82,7 @@ def _measure_onnx(
         taken = {one.name: inputs[one.name] for one in session.get_inputs()}
         actions[name] = _bind(session, taken)
     seconds = time_in_turn(actions, rounds, ProcessorStopwatch())
-    return LatencyComparison(
-        conditions,
-        estimate_median(seconds["model"].tolist()),
-        estimate_median(seconds["dense"].tolist()),
-        estimate_median((seconds["dense"] / seconds["model"]).tolist()),
-        promise_speed_up(dense, mask, conditions.length),
-    )
+    return compare_rounds(seconds, conditions, promise_speed_up(dense, mask, conditions.length))
 
 
 def _bind(session: Any, inputs: dict[str, Any]) -> Any:

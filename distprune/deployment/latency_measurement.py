@@ -134,15 +134,28 @@ def measure_latency(
     """
     models = {"model": model} if dense is None else {"dense": dense, "model": model}
     seconds = time_models(models, conditions, rounds, stopwatch)
-    latency = estimate_median(seconds["model"].tolist())
     if dense is None:
-        return LatencyComparison(conditions, latency)
+        return LatencyComparison(conditions, estimate_median(seconds["model"].tolist()))
+    promised = None if mask is None else promise_speed_up(dense, mask, conditions.length)
+    return compare_rounds(seconds, conditions, promised)
+
+
+def compare_rounds(
+    seconds: Mapping[str, NDArray[np.float64]], conditions: Conditions, promised: float | None
+) -> LatencyComparison:
+    """Compare the rounds of `model` with those of `dense`, pair by pair.
+
+    Args:
+        seconds: Seconds of each round by these two names.
+        conditions: What they were measured under.
+        promised: Speed-up that MACs promise; None = not known.
+    """
     return LatencyComparison(
         conditions,
-        latency,
+        estimate_median(seconds["model"].tolist()),
         estimate_median(seconds["dense"].tolist()),
         estimate_median((seconds["dense"] / seconds["model"]).tolist()),
-        None if mask is None else promise_speed_up(dense, mask, conditions.length),
+        promised,
     )
 
 

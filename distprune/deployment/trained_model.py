@@ -11,7 +11,12 @@ from distprune.core.mask import Mask
 from distprune.errors import CheckpointError, StorageError
 from distprune.library.history import History, read_trials
 from distprune.library.mask_reference import BestReference
-from distprune.models.checkpoint import inspect_checkpoint, load_classifier, load_tokenizer
+from distprune.models.checkpoint import (
+    inspect_checkpoint,
+    load_classifier,
+    load_tokenizer,
+    name_labels,
+)
 from distprune.models.source import fingerprint_checkpoint, locate_checkpoint
 from distprune.store.entry import Entry
 from distprune.store.store import Store
@@ -58,9 +63,7 @@ def load_trained(best: BestReference) -> TrainedModel:
     facts = _read_facts(store, evaluation, best)
     path = weights.path(lineage["weights_file"])
     model = load_model(path, checkpoint, facts.num_labels, mask).eval()
-    if facts.label_names:
-        model.config.id2label = dict(enumerate(facts.label_names))
-        model.config.label2id = {name: number for number, name in enumerate(facts.label_names)}
+    name_labels(model, facts.label_names)
     return TrainedModel(
         model=model,
         mask=mask,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,13 @@ def load_classifier(name: str, num_labels: int, seed: int) -> tuple[Any, frozens
         )
     mismatched = {entry[0] for entry in loading["mismatched_keys"]}
     return model, frozenset(loading["missing_keys"]) | mismatched
+
+
+def name_labels(model: Any, names: Sequence[str]) -> None:
+    """Give a classifier's outputs the names of a task's classes, in place; none are left as is."""
+    if names:
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: number for number, name in enumerate(names)}
 
 
 def load_masked_language_model(name: str) -> Any:

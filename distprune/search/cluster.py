@@ -27,8 +27,8 @@ QUIET = {
 WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # Every layer of a compact model has shapes of its own, and kernels are compiled for a shape.
-    # With the 1,024 that are kept otherwise the stages of a study take a tenth longer; each kernel
-    # that is kept takes a third of a MiB of the worker (`python scripts/benchmark wall memory`).
+    # With the 1,024 that are kept otherwise the stages of a study take a tenth longer, and a worker
+    # less memory (`python scripts/benchmark wall memory`).
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
     # glibc gives the memory of large tensors back to the system after each operation, and the next
     # one waits for it again. In bytes; the second alone makes it worse.

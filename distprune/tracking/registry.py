@@ -291,11 +291,6 @@ def fetch_mask_file(uri: str, tracking_uri: str | None = None) -> Path:
     return target
 
 
-def is_mask_uri(text: str) -> bool:
-    """Say whether `fetch_mask_file` understands a text."""
-    return text.startswith(("models:/", "runs:/"))
-
-
 def _check_store(uri: str) -> None:
     """Refuse a database that does not exist: MLflow would make it."""
     path = Path(uri.removeprefix(SQLITE))

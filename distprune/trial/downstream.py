@@ -19,6 +19,7 @@ from distprune.core.controls import (
 from distprune.core.cost import EncoderCost, encoder_cost
 from distprune.core.importance_scores import Importance
 from distprune.core.mask import Mask
+from distprune.core.mask_algebra import describe_counts, describe_units
 from distprune.core.retention import Reference
 from distprune.core.selection import SelectionRule, select
 from distprune.core.units import EncoderShape, UnitKind
@@ -260,18 +261,12 @@ def check_mask(mask: Mask, checkpoint: CheckpointFacts, name: str = "mask") -> N
     """
     if mask.matches(checkpoint.shape):
         return
-    layers, heads = mask[UnitKind.HEAD].shape
-    made_for = _describe_counts(layers, heads, mask[UnitKind.NEURON].shape[1])
     shape = checkpoint.shape
-    has = _describe_counts(shape.num_layers, shape.num_heads, shape.num_neurons)
+    has = describe_counts(shape.num_layers, shape.num_heads, shape.num_neurons)
     raise MaskError(
-        f"{name}: was made for {made_for}, and checkpoint {checkpoint.name!r} has {has}; use a "
-        "mask on a checkpoint of the same counts"
+        f"{name}: was made for {describe_units(mask)}, and checkpoint {checkpoint.name!r} has "
+        f"{has}; use a mask on a checkpoint of the same counts"
     )
-
-
-def _describe_counts(layers: int, heads: int, neurons: int) -> str:
-    return f"{layers} layers of {heads} heads and {neurons} neurons"
 
 
 def find_rewinding(mask: Mask) -> float:

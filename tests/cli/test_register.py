@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from distprune import Mask
-from distprune.cli.register import locate_registry, read_identifier
+from distprune.cli.register import locate_registry
+from distprune.cli.tracked_study import read_identifier
 from distprune.errors import ConfigError, StorageError
 from distprune.library.study_folder import StudyFolder
 from tests.cli.best_masks import MASKS, STUDY_ID, write_ended_study
