@@ -150,15 +150,15 @@ def _read_facts(folder: StudyFolder, leaderboard: Leaderboard) -> Mapping[str, A
     """Return what the study's masks say of their checkpoint and its counts."""
     if not leaderboard.rows:
         raise StorageError(
-            f"study {folder.reference}: has no mask yet; run `distprune search` to its end"
+            f"study {folder.root}: has no mask yet; run `distprune search` to its end"
         )
     metadata = Mask.load(folder.mask(leaderboard.rows[0].milestone)).metadata
     if not isinstance(metadata.get("shape"), dict) or "model_type" not in (
         metadata.get("checkpoint") or {}
     ):
         raise StorageError(
-            f"study {folder.reference}: its masks do not say what they were made for; run `distprune "
-            "search` again and they are written anew"
+            f"study {folder.root}: its masks do not say what they were made for; run "
+            "`distprune search` again and they are written anew"
         )
     return metadata
 
