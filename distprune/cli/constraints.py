@@ -140,7 +140,6 @@ def answer_question(
     answer = find_answer(folder, leaderboard, question)
     figure = folder.report / "pareto.png"
     write_file(figure, draw_pareto(answer.points, answer.constraints, answer.best))
-    folder.push()
     if question.mask is not None and answer.mask is not None:
         answer.mask.save(question.mask)
     if as_json:
