@@ -12,7 +12,7 @@ from rich.console import Console
 from distprune.cli.confirmation_tables import show_confirmation
 from distprune.cli.durations import format_duration
 from distprune.cli.terminal import silence_libraries
-from distprune.cli.tracked_study import locate_tracking, read_identifier, read_server
+from distprune.cli.tracked_study import locate_tracking, read_server
 from distprune.core.atomic_file import write_file
 from distprune.library.confirmation import (
     ARM_NAMES,
@@ -23,7 +23,7 @@ from distprune.library.confirmation import (
 from distprune.library.forgetting import locate_forgetting
 from distprune.library.mixing_paths import format_milestones
 from distprune.library.stability import locate_stability
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, read_identifier
 from distprune.report.confirmation_figure import draw_confirmation
 from distprune.report.forgetting_figure import draw_forgetting
 from distprune.report.stability_figure import draw_stability

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from distprune.cli.options import JsonOption
-from distprune.cli.tracked_study import locate_tracking, read_identifier, read_server
+from distprune.cli.tracked_study import locate_tracking, read_server
 from distprune.core.selection import ROUNDING
 from distprune.errors import ConfigError
 from distprune.library.leaderboard import Leaderboard, read_leaderboard
-from distprune.library.study_folder import StudyFolder, find_study
+from distprune.library.study_folder import StudyFolder, find_study, read_identifier
 
 if TYPE_CHECKING:
     from distprune.tracking.registry import MaskFiles, RegisteredMask, Registry

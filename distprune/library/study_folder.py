@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from distprune.errors import ConfigError
+from distprune.errors import ConfigError, StorageError
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,18 @@ def find_study(path: Path) -> StudyFolder:
             "for instance studies/quickstart"
         )
     return folder
+
+
+def read_identifier(folder: StudyFolder) -> str:
+    """Return what tells a study from others of its name.
+
+    Raises:
+        StorageError: The study's environment.json cannot be read.
+    """
+    try:
+        return str(json.loads(folder.environment.read_text())["study_id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"study {folder.root}: its environment.json cannot be read ({error}); start anew with "
+            "--fresh"
+        ) from error

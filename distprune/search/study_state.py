@@ -16,7 +16,7 @@ import yaml
 
 from distprune.core.atomic_file import write_file
 from distprune.errors import StorageError, StudyExistsError
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, read_identifier
 from distprune.search.space import set_values
 from distprune.search.study_file import Study
 from distprune.trial.context import TrialContext
@@ -49,7 +49,7 @@ def open_study(study: Study, folder: StudyFolder, fresh: bool) -> str:
         # A study without events has nothing that other settings could be mixed with.
         write_file(folder.environment, json.dumps(describe_environment(), indent=2) + "\n")
         write_file(folder.configuration, dump_settings(resolved))
-        return _read_identifier(folder)
+        return read_identifier(folder)
     stored = _read_settings(folder)
     if _deciding(stored) != _deciding(resolved):
         raise StudyExistsError(
@@ -58,7 +58,7 @@ def open_study(study: Study, folder: StudyFolder, fresh: bool) -> str:
             "on with it, choose another name, or start anew with --fresh (the old one is set aside)"
         )
     write_file(folder.configuration, dump_settings(resolved))
-    return _read_identifier(folder)
+    return read_identifier(folder)
 
 
 def pin_inputs(folder: StudyFolder, context: TrialContext) -> None:
@@ -138,16 +138,6 @@ def _read_settings(folder: StudyFolder) -> dict[str, Any]:
         raise StorageError(
             f"study {folder.root}: its study.yaml cannot be read ({reason}); start anew with "
             "--fresh (the old one is set aside)"
-        ) from error
-
-
-def _read_identifier(folder: StudyFolder) -> str:
-    try:
-        return str(json.loads(folder.environment.read_text())["study_id"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"study {folder.root}: its environment.json cannot be read ({error}); start anew with "
-            "--fresh"
         ) from error
 
 

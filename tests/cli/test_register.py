@@ -10,9 +10,8 @@ import pytest
 
 from distprune import Mask
 from distprune.cli.register import locate_registry
-from distprune.cli.tracked_study import read_identifier
 from distprune.errors import ConfigError, StorageError
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, read_identifier
 from tests.cli.best_masks import MASKS, STUDY_ID, write_ended_study
 from tests.cli.conftest import RunCommand
 from tests.cli.refusal import check_refusal
