@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distprune.cli.constraints import Question
+from distprune.cli.constraint_question import Question
 from distprune.core.latency_table import (
     Architecture,
     LatencyTable,

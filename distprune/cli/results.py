@@ -11,6 +11,7 @@ from rich.console import Console
 
 from distprune.cli import constraints
 from distprune.cli.confirmation_tables import collect_trust, show_trust
+from distprune.cli.constraint_question import Question
 from distprune.cli.options import JsonOption
 from distprune.cli.tables import show_leaderboard, show_mixing_paths
 from distprune.cli.usage import describe_usage
@@ -47,7 +48,7 @@ def results(
     """
     folder = find_study(study)
     leaderboard = read_leaderboard(folder)
-    question = constraints.Question(
+    question = Question(
         max_latency_ms,
         min_retention,
         max_parameters,

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import typer
 
-from distprune.cli.constraints import Question, answer_question
+from distprune.cli.constraint_question import Question
+from distprune.cli.constraints import answer_question
 from distprune.core.cost import Sparsities
 from distprune.core.latency_table import Architecture, PredictionError, write_table
 from distprune.core.mask import Mask

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distprune.cli.constraints import Question, find_answer
+from distprune.cli.constraint_answer import find_answer
+from distprune.cli.constraint_question import Question
 from distprune.core.latency_table import read_table, write_table
 from distprune.library.leaderboard import read_leaderboard
 from tests.cli.ended_study import MILESTONES, read_records
