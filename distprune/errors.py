@@ -3,6 +3,7 @@
 DistpruneError
 ├── InputError              the user can fix it; the command line exits with 2
 │   ├── ConfigError         a value of a file, a flag or an argument
+│   │   └── ClusterError    a Ray cluster that refuses this machine, or that would fail a study
 │   ├── DatasetError        a dataset, a column, a label, a split
 │   ├── CheckpointError     a model or tokenizer that cannot be read or does not fit
 │   │   └── UnsupportedModelError   a model family without anatomy
@@ -28,6 +29,10 @@ class InputError(DistpruneError, ValueError):
 
 class ConfigError(InputError):
     """A value in a study file, a flag or an argument that breaks a rule."""
+
+
+class ClusterError(ConfigError):
+    """A Ray cluster that cannot be reached, or on which a study would fail."""
 
 
 class DatasetError(InputError):

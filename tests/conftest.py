@@ -1,11 +1,14 @@
 """Settings that all tests share."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.s3_server import BUCKET, S3Server, serve_s3
 from tests.tiny_study import save_checkpoint, write_task
 
 # Before torch is imported: on tiny models, threads of parallel workers wait for each other (6 x).
@@ -38,3 +41,22 @@ def word_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def degree_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A regression task that the tiny checkpoints learn in a second."""
     return write_task(tmp_path_factory.mktemp("tasks") / "degrees.csv", is_regression=True)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server; skips where its packages are missing."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    with serve_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A prefix of its own on the S3 server, which this process can use."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.mend()
+    yield f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    s3_server.mend()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from distprune.cli.options import AddressOption, JsonOption, VerboseOption
+from distprune.cli.options import AddressOption, JsonOption, StudyArgument, VerboseOption
 from distprune.errors import ConfigError
 from distprune.library.control_trials import Control
 from distprune.library.study_folder import find_study
@@ -24,7 +23,7 @@ EXAMPLES = (
 
 
 def confirm(
-    study: Path = typer.Argument(help="Folder of the study.", show_default=False),
+    study: str = StudyArgument,
     seeds: int = typer.Option(5, "--seeds", metavar="K", help="Most seeds of a comparison, >= 2."),
     controls: list[str] = typer.Option(
         None,

@@ -90,6 +90,7 @@ def confirm_study(request: ConfirmRequest, console: Console) -> Confirmed:
     trust = run_confirmation(request, progress)
     progress.on_phase("Writing figures and tracking")
     write_figures(request.folder, trust)
+    request.folder.push()
     return Confirmed(trust, track_confirmation(request.folder, trust.confirmation))
 
 

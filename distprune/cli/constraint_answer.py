@@ -157,7 +157,7 @@ def _read_facts(folder: StudyFolder, leaderboard: Leaderboard) -> Mapping[str, A
         metadata.get("checkpoint") or {}
     ):
         raise StorageError(
-            f"study {folder.root}: its masks do not say what they were made for; run "
+            f"study {folder.reference}: its masks do not say what they were made for; run "
             "`distprune search` again and they are written anew"
         )
     return metadata

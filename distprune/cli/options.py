@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,10 +20,24 @@ SetOption = typer.Option(
     show_default=False,
 )
 StorageOption = typer.Option(
-    None, "--storage", help="Folder of studies; replaces `storage` of the file."
+    None, "--storage", help="Folder or URI of studies; replaces `storage` of the file."
 )
 AddressOption = typer.Option(
     None, "--address", help="Address of a Ray cluster; without it Ray is started here."
+)
+SearchAddressOption = typer.Option(
+    None,
+    "--address",
+    help="Ray cluster to run on: auto or HOST:6379 on one of its machines; http://HOST:8265 hands "
+    "the study in as a job, from anywhere. Without it Ray is started here.",
+)
+ShipCodeOption = typer.Option(
+    False,
+    "--ship-code",
+    help="Send this installation of distprune to the workers of the cluster.",
+)
+StudyArgument = typer.Argument(
+    help="Folder or URI of the study, as in studies/quickstart.", show_default=False
 )
 JsonOption = typer.Option(False, "--json", help="Print JSON for programs.")
 VerboseOption = typer.Option(
@@ -32,8 +45,13 @@ VerboseOption = typer.Option(
 )
 
 
+def is_job_address(address: str | None) -> bool:
+    """Say whether an address is that of a job server rather than of a cluster to join."""
+    return address is not None and address.lower().startswith(("http://", "https://"))
+
+
 def parse_overrides(
-    assignments: Sequence[str] | None, storage: Path | None = None, prefix: str = ""
+    assignments: Sequence[str] | None, storage: str | None = None, prefix: str = ""
 ) -> dict[str, Any]:
     """Return `NAME=VALUE` assignments as values by dotted name; values are YAML.
 
@@ -50,5 +68,5 @@ def parse_overrides(
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {name}: {text!r} is not YAML; quote the value") from error
     if storage is not None:
-        overrides["storage"] = str(storage)
+        overrides["storage"] = storage
     return overrides

@@ -65,6 +65,10 @@ class StudyProgress:
         self._phase = text
         self._say(text)
 
+    def on_change(self, text: str) -> None:
+        """Show a setting that is not as it was; the line stays above what is live."""
+        self._console.print(f"changed: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def on_start(self, start: Any) -> None:
         """Show the reference that trials are compared with."""
         self._start = start

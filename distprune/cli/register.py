@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distprune.cli.options import JsonOption
+from distprune.cli.options import JsonOption, StudyArgument
 from distprune.cli.tracked_study import locate_tracking, read_server
 from distprune.core.selection import ROUNDING
 from distprune.errors import ConfigError
@@ -29,7 +29,7 @@ EXAMPLES = (
 
 
 def register(
-    study: Path = typer.Argument(help="Folder of the study.", show_default=False),
+    study: str = StudyArgument,
     milestones: list[float] = typer.Option(
         None,
         "--milestone",
@@ -127,7 +127,7 @@ def describe_registered(mask: RegisteredMask) -> dict[str, Any]:
 
 def list_registered(registry: Registry, masks: Sequence[RegisteredMask]) -> list[str]:
     """Return a line a mask, and how to use them."""
-    from distprune.tracking.client import hide_credentials
+    from distprune.core.credentials import hide_credentials
 
     lines = [
         f"{mask.uri}  version {mask.version}, {'new' if mask.is_new else 'as before'}"

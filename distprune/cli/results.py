@@ -12,7 +12,7 @@ from rich.console import Console
 from distprune.cli import constraints
 from distprune.cli.confirmation_tables import collect_trust, show_trust
 from distprune.cli.constraint_question import Question
-from distprune.cli.options import JsonOption
+from distprune.cli.options import JsonOption, StudyArgument
 from distprune.cli.tables import show_leaderboard, show_mixing_paths
 from distprune.cli.usage import describe_usage
 from distprune.library.leaderboard import Leaderboard, read_leaderboard
@@ -29,7 +29,7 @@ EXAMPLES = (
 
 
 def results(
-    study: Path = typer.Argument(help="Folder of the study.", show_default=False),
+    study: str = StudyArgument,
     max_latency_ms: float = constraints.MaxLatencyOption,
     min_retention: float = constraints.MinRetentionOption,
     max_parameters: float = constraints.MaxParametersOption,

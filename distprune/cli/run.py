@@ -27,7 +27,7 @@ EXAMPLES = (
 def run(
     file: Path = FileArgument,
     assignments: list[str] = SetOption,
-    storage: Path = StorageOption,
+    storage: str = StorageOption,
     mask: Path = typer.Option(None, "--mask", help="Where to write the mask of the last level."),
     as_json: bool = JsonOption,
     verbose: bool = VerboseOption,
@@ -43,21 +43,19 @@ def run(
     study = load_study(file, parse_overrides(assignments, storage))
     if not verbose:
         silence_libraries()
-    levels = _run_levels(study, study_folder(study).store, as_json)
+    levels = _run_levels(study, study_folder(study).open_store(), as_json)
     if mask is not None:
         levels[-1].mask.save(mask)
         typer.echo(f"mask written to {mask}", err=True)
 
 
-def _run_levels(study: Any, store_folder: Path, as_json: bool) -> list[Any]:
+def _run_levels(study: Any, store: Any, as_json: bool) -> list[Any]:
     """Run the trial, print each level as it comes, and return them."""
-    from distprune.store.store import Store
     from distprune.trial.executor import InProcessExecutor
     from distprune.trial.resolve import check_pruning, measure_reference, resolve_context
     from distprune.trial.runner import run_trial
     from distprune.trial.stages import TrialStages
 
-    store = Store(str(store_folder))
     store.check_writable()
     store.remove_stale_temporaries()
     context = resolve_context(study.base, store, study.rewinding_points, _has_gpu())

@@ -33,7 +33,6 @@ from distprune.report.study_figure import draw_study
 from distprune.search.confirm import ConfirmRequest
 from distprune.search.study import Session, StudyStart, run_study, study_folder
 from distprune.search.study_file import Study
-from distprune.store.store import Store
 from distprune.tracking.tracker import FINISH_TIMEOUT_S, Tracker, TrackingSummary
 
 
@@ -49,6 +48,9 @@ class TrackedStudy:
     def on_phase(self, text: str) -> None:
         """Nothing to track."""
 
+    def on_change(self, text: str) -> None:
+        """Nothing to track."""
+
     def on_start(self, start: StudyStart) -> None:
         """Begin to track."""
         self.start = start
@@ -59,7 +61,7 @@ class TrackedStudy:
             study_name=self._folder.name,
             study_id=start.study_id,
             metric_name=start.context.task.metric,
-            draw_level=partial(draw_level, Store(str(self._folder.store))),
+            draw_level=partial(draw_level, self._folder.open_store()),
         )
         self._tracker.start(self._folder.configuration, self._study.milestones)
 
@@ -107,6 +109,7 @@ class SearchCommand:
     fresh: bool
     verbose: bool
     seeds: int | None = None
+    ship_code: bool = False
 
     def execute(self, as_json: bool) -> None:
         """Run the study and print its leaderboard; Ctrl-C ends it cleanly."""
@@ -134,12 +137,21 @@ class SearchCommand:
         progress = StudyProgress(console, self.study.spec.num_trials, self.study.milestones)
         limit = limit_store(self.study, folder, console)
         observers = (progress, tracked) if limit is None else (progress, tracked, limit)
-        session = Session(self.study, folder, observers, self.address, self.fresh, self.verbose)
+        session = Session(
+            self.study,
+            folder,
+            observers,
+            self.address,
+            self.fresh,
+            self.verbose,
+            self.ship_code,
+        )
         try:
             with progress:
                 leaderboard = run_study(session)
                 progress.on_phase("Writing figures and tracking")
                 write_figures(self.study, folder, tracked.start)
+                folder.push()
                 summary = tracked.finish(leaderboard)
                 if limit is not None:
                     limit.finish()
@@ -173,7 +185,7 @@ def limit_store(study: Study, folder: StudyFolder, console: Console) -> DiskLimi
     def warn(text: str) -> None:
         console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
-    return DiskLimit(Store(str(folder.store)), folder.storage, round(max_gib * 2**30), warn)
+    return DiskLimit(folder.open_store(), folder.place, round(max_gib * 2**30), warn)
 
 
 def summarise_usage(folder: StudyFolder) -> dict[str, float]:
@@ -202,7 +214,7 @@ def write_figures(study: Study, folder: StudyFolder, start: StudyStart | None) -
     figure = draw_study(trials, study.milestones, start.reference, metric)
     write_file(folder.report / "study.png", figure)
     higher_is_better = start.reference.higher_is_better
-    store = Store(str(folder.store))
+    store = folder.open_store()
     levels = trace_best_levels(store, trials, study.milestones, higher_is_better)
     write_paths(folder, levels)
     drawn = draw_mixing(levels)
@@ -225,13 +237,13 @@ def describe_done(study: Study, folder: StudyFolder, done: Searched) -> list[str
 
 def describe_results(folder: StudyFolder, summary: TrackingSummary | None, study: Study) -> str:
     """Return what there is now and what to do next."""
-    relative = _shorten(folder.root)
+    name = folder.reference if folder.uri else _shorten(folder.root)
     lines = [
-        f"Masks        {relative}/masks/<sparsity>/mask.safetensors, evidence beside them",
+        f"Masks        {_shorten(folder.masks)}/<sparsity>/mask.safetensors, evidence beside them",
         f"Figures      {_shorten(folder.report)}/study.png",
-        f"All trials   distprune ui {relative}",
-        f"Sure?        distprune confirm {relative}",
-        f"Use it       distprune export {relative}/best@{list_milestones(folder)[-1]:g} FOLDER",
+        f"All trials   distprune ui {name}",
+        f"Sure?        distprune confirm {name}",
+        f"Use it       distprune export {name}/best@{list_milestones(folder)[-1]:g} FOLDER",
         f"More trials  distprune search FILE --num-trials {2 * study.spec.num_trials}",
     ]
     if summary is not None and summary.url:

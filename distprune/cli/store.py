@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import typer
 from rich import box
@@ -22,7 +21,7 @@ from distprune.cli.usage import format_bytes
 from distprune.errors import ConfigError
 from distprune.library.eviction import Reason, Stay, evict, plan_store
 from distprune.library.pins import read_stage
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyStorage, locate_storage
 from distprune.store.inventory import EntrySummary, Leftover, LeftoverKind
 from distprune.store.store import Store
 
@@ -40,13 +39,13 @@ EXAMPLES = (STATUS_EXAMPLES[0], VERIFY_EXAMPLES[0], GC_EXAMPLES[0])
 
 EXIT_DAMAGED = 1
 
-StorageArgument = typer.Argument(Path("studies"), help="Folder of the studies.")
+StorageArgument = typer.Argument("studies", help="Folder or URI of the studies.")
 
 
-def status(storage: Path = StorageArgument, as_json: bool = JsonOption) -> None:
+def status(storage: str = StorageArgument, as_json: bool = JsonOption) -> None:
     """Print what the store holds, and why it stays."""
-    folder, store = open_storage(storage)
-    plan = plan_store(store, folder, max_bytes=None)
+    place, store = open_storage(storage)
+    plan = plan_store(store, place, max_bytes=None)
     entries = [stay.entry for stay in plan.stays]
     leftovers = store.list_leftovers()
     if as_json:
@@ -65,7 +64,7 @@ def status(storage: Path = StorageArgument, as_json: bool = JsonOption) -> None:
     show_sums("left over", sum_up_leftovers(leftovers))
 
 
-def verify(storage: Path = StorageArgument, as_json: bool = JsonOption) -> None:
+def verify(storage: str = StorageArgument, as_json: bool = JsonOption) -> None:
     """Check every file; exit code 1 if any is damaged.
 
     Damaged entries are set aside; what needs them computes them again.
@@ -95,7 +94,7 @@ def verify(storage: Path = StorageArgument, as_json: bool = JsonOption) -> None:
 
 
 def gc(
-    storage: Path = StorageArgument,
+    storage: str = StorageArgument,
     max_gib: float = typer.Option(
         None,
         "--max-gib",
@@ -112,11 +111,11 @@ def gc(
     Weights stay that a mask library names, or that a study under way needs; so do all other
     results. The rest goes by last use, oldest first.
     """
-    folder, store = open_storage(storage)
+    place, store = open_storage(storage)
     max_bytes = None if max_gib is None else _to_bytes(max_gib)
     with nullcontext() if dry_run else store.eviction():
         leftovers = [item for item in store.list_leftovers() if item.is_stale]
-        plan = plan_store(store, folder, max_bytes)
+        plan = plan_store(store, place, max_bytes)
         gone: Sequence[EntrySummary] = plan.goes
         if not dry_run:
             gone = evict(store, plan)
@@ -146,19 +145,20 @@ def gc(
         typer.echo(f"warning: {excess}", err=True)
 
 
-def open_storage(storage: Path) -> tuple[Path, Store]:
-    """Return the folder of the studies and their store.
+def open_storage(text: str) -> tuple[StudyStorage, Store]:
+    """Return where studies are kept, and their store.
 
     Raises:
         ConfigError: There is no store.
+        StorageError: The storage cannot be read.
     """
-    folder = StudyFolder(storage.expanduser().resolve(), "")
-    if not folder.store.is_dir():
+    storage = locate_storage(text)
+    if not storage.has_store():
         raise ConfigError(
-            f"storage: {str(storage)!r} holds no store; name the `storage` of a study file, for "
+            f"storage: {text!r} holds no store; name the `storage` of a study file, for "
             "instance studies"
         )
-    return folder.storage, Store(str(folder.store))
+    return storage, storage.open_store()
 
 
 @dataclass(frozen=True)

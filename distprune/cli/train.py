@@ -62,8 +62,8 @@ def train(
         help="Masks of the same size to compare with, by comma: random, inverted, dense, "
         "lambda_0, lambda_1, magnitude.",
     ),
-    storage: Path = typer.Option(
-        Path("studies"), "--storage", help="Folder whose store keeps what is computed."
+    storage: str = typer.Option(
+        "studies", "--storage", help="Folder or URI whose store keeps what is computed."
     ),
     save: Path = typer.Option(
         None,
@@ -132,18 +132,17 @@ def parse_controls(text: str) -> tuple[TicketControl, ...]:
     return tuple(dict.fromkeys(TicketControl(name) for name in names))
 
 
-def _open_stages(spec: Any, mask: Mask, rewinding: float, storage: Path) -> TrialStages:
+def _open_stages(spec: Any, mask: Mask, rewinding: float, storage: str) -> TrialStages:
     """Check everything that can be checked before anything is trained."""
     import torch
 
-    from distprune.library.study_folder import StudyFolder
-    from distprune.store.store import Store
+    from distprune.library.study_folder import locate_storage
     from distprune.trial.downstream import check_mask
     from distprune.trial.executor import InProcessExecutor
     from distprune.trial.resolve import resolve_context
     from distprune.trial.stages import TrialStages
 
-    store = Store(str(StudyFolder(storage.expanduser().resolve(), "").store))
+    store = locate_storage(storage).open_store()
     store.check_writable()
     store.remove_stale_temporaries()
     context = resolve_context(spec, store, (rewinding,), torch.cuda.is_available())

@@ -12,6 +12,7 @@ from distprune.cli.downstream import Progress, RewindingOption
 from distprune.cli.options import AddressOption, JsonOption, VerboseOption, parse_overrides
 
 if TYPE_CHECKING:
+    from distprune.library.study_folder import StudyStorage
     from distprune.library.transfer_table import TransferTable
     from distprune.search.transfer import NamedMask
 
@@ -26,9 +27,9 @@ EXIT_INTERRUPTED = 130
 
 
 def transfer(
-    studies: list[Path] = typer.Argument(
+    studies: list[str] = typer.Argument(
         None,
-        help="Folders of studies; their best masks at --milestone are used.",
+        help="Folders or URIs of studies; their best masks at --milestone are used.",
         show_default=False,
     ),
     masks: list[str] = typer.Option(
@@ -76,17 +77,18 @@ def transfer(
     limit: int = typer.Option(
         None, "--limit", min=8, help="Train examples of each task, for quick runs."
     ),
-    storage: Path = typer.Option(
+    storage: str = typer.Option(
         None,
         "--storage",
-        help="Folder whose store keeps what is computed. Default: that of the first study, else "
-        "studies.",
+        help="Folder or URI whose store keeps what is computed. Default: that of the first study, "
+        "else studies.",
         show_default=False,
     ),
     output: Path = typer.Option(
         None,
         "--output",
-        help="Folder of the results. Default: transfer in the storage folder.",
+        help="Folder of the results. Default: transfer in the storage folder, with a URI in the "
+        "working folder.",
         show_default=False,
     ),
     address: str = AddressOption,
@@ -112,8 +114,8 @@ def transfer(
         limit=limit,
     )
     plan = plan_transfer(call)
-    root = choose_storage(storage, call.studies)
-    surroundings = TransferSurroundings(root / "store", call.read_resources(), address, verbose)
+    place = choose_storage(storage, call.studies)
+    surroundings = TransferSurroundings(place.store, call.read_resources(), address, verbose)
     if not verbose:
         silence_libraries()
     try:
@@ -123,7 +125,7 @@ def transfer(
             "\ninterrupted; nothing that was finished is lost, the same command goes on", err=True
         )
         leave(EXIT_INTERRUPTED)
-    folder = output or root / "transfer"
+    folder = output or (place.folder if place.uri is None else Path.cwd()) / "transfer"
     write_results(table, used if call.is_search else (), folder)
     if as_json:
         typer.echo(table.to_json(), nl=False)
@@ -131,13 +133,13 @@ def transfer(
         show_results(table, folder)
 
 
-def choose_storage(given: Path | None, studies: Sequence[Path]) -> Path:
-    """Return the folder whose store is used."""
-    from distprune.library.study_folder import find_study
+def choose_storage(given: str | None, studies: Sequence[str]) -> StudyStorage:
+    """Return the storage whose store is used."""
+    from distprune.library.study_folder import find_study, locate_storage
 
-    if given is not None:
-        return given.expanduser().resolve()
-    return find_study(studies[0]).storage if studies else Path("studies").resolve()
+    if given is None and studies:
+        return find_study(studies[0]).place
+    return locate_storage("studies" if given is None else given)
 
 
 def write_results(table: TransferTable, found: Sequence[NamedMask], folder: Path) -> None:

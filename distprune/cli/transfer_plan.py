@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from distprune.cli.downstream import TRAINING_SETTINGS, build_spec, name_task, read_task
@@ -46,7 +45,7 @@ class Call:
         num_seeds: Replicates.
     """
 
-    studies: tuple[Path, ...] = ()
+    studies: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     milestone: float | None = None
@@ -106,7 +105,7 @@ def plan_transfer(call: Call) -> Transfer:
             "masks: name studies or --masks NAME=FILE, or give --search (or --demo) to find one "
             "on each task; one of the two"
         )
-    studies = [open_study(path, call.milestone) for path in call.studies]
+    studies = [open_study(reference, call.milestone) for reference in call.studies]
     files = [load_named(text) for text in call.masks]
     specs = _read_tasks(call, studies, files)
     tasks = {name: spec.task for name, spec in specs.items()}
@@ -116,14 +115,14 @@ def plan_transfer(call: Call) -> Transfer:
     return Transfer(spec, tasks, masks, call.num_seeds, _find_milestone(call, studies, spec))
 
 
-def open_study(path: Path, milestone: float | None) -> OpenedStudy:
+def open_study(reference: str, milestone: float | None) -> OpenedStudy:
     """Open a study that has ended; without a milestone its last one is used.
 
     Raises:
         ConfigError: There is no such study or milestone.
         StorageError: The study has not ended.
     """
-    folder = find_study(path)
+    folder = find_study(reference)
     known = [row.milestone for row in read_leaderboard(folder).rows]
     wanted = known[-1] if milestone is None else milestone
     nearest = min(known, key=lambda other: abs(other - wanted))

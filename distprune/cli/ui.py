@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
+from distprune.cli.options import StudyArgument
 from distprune.cli.tracked_study import locate_tracking, read_server
 from distprune.errors import ConfigError
 from distprune.library.study_folder import find_study
@@ -18,7 +17,7 @@ EXAMPLES = (
 
 
 def ui(
-    study: Path = typer.Argument(help="Folder of the study.", show_default=False),
+    study: str = StudyArgument,
     port: int = typer.Option(5000, "--port", min=1, max=65535, help="Port on 127.0.0.1."),
 ) -> None:
     """Show a study's trials in MLflow, on loopback, until Ctrl-C."""

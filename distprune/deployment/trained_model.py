@@ -55,7 +55,7 @@ def load_trained(best: BestReference) -> TrainedModel:
     """
     mask = Mask.load(best.path)
     evidence = dict(mask.metadata)
-    store = Store(str(best.folder.store))
+    store = best.folder.open_store()
     lineage = evidence["lineage"]
     weights = _find(store, lineage["weights"], best)
     evaluation = _find(store, lineage["evaluation"], best)
@@ -100,9 +100,9 @@ def _find(store: Store, key: str, best: BestReference) -> Entry:
     entry = store.find(key)
     if entry is None:
         raise StorageError(
-            f"store {best.folder.store}: has no entry {key[:12]} any more, which the best mask at "
-            f"{best.milestone:g} was measured with; run `distprune search` again to go on with "
-            f"study {best.folder.name}, it computes what is missing"
+            f"store {best.folder.place.store}: has no entry {key[:12]} any more, which the best "
+            f"mask at {best.milestone:g} was measured with; run `distprune search` again to go on "
+            f"with study {best.folder.name}, it computes what is missing"
         )
     return entry
 

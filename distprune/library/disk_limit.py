@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from distprune.errors import DistpruneError
 from distprune.library.eviction import enforce_limit
 from distprune.library.history import Event, MilestoneReached, TrialEnded
+from distprune.library.study_folder import StudyStorage
 from distprune.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -29,13 +29,13 @@ class DiskLimit:
 
     Args:
         store: The store.
-        storage: Folder of the studies that use it.
+        storage: Where the studies that use it are kept.
         max_bytes: How large it may be.
         warn: Called from the thread with one line, at most once for each thing that goes wrong.
     """
 
     def __init__(
-        self, store: Store, storage: Path, max_bytes: int, warn: Callable[[str], None]
+        self, store: Store, storage: StudyStorage, max_bytes: int, warn: Callable[[str], None]
     ) -> None:
         self._store = store
         self._storage = storage
@@ -51,13 +51,21 @@ class DiskLimit:
     def on_phase(self, text: str) -> None:
         """Nothing to limit."""
 
+    def on_change(self, text: str) -> None:
+        """Nothing to limit."""
+
     def on_start(self, start: object) -> None:
         """Bring the store within its limit before the trials begin."""
-        self.request()
+        self._request_now()
 
     def on_event(self, event: Event) -> None:
         """Look at the store after what can have made it grow, or weights superfluous."""
         if isinstance(event, MilestoneReached | TrialEnded):
+            self._request_now()
+
+    def _request_now(self) -> None:
+        """Ask for a look, unless nothing can go: behind a URI all may be in use until the end."""
+        if self._storage.uri is None:
             self.request()
 
     def request(self) -> None:

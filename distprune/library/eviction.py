@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from distprune.library.pins import SHARED_STAGES, Pins, find_pins, read_stage
+from distprune.library.study_folder import StudyStorage
 from distprune.store.inventory import EntrySummary
 from distprune.store.store import Store
 
@@ -123,9 +123,9 @@ def plan_eviction(
 
 
 def plan_store(
-    store: Store, storage: Path, max_bytes: int | None, grace_s: float = GRACE_S
+    store: Store, storage: StudyStorage, max_bytes: int | None, grace_s: float = GRACE_S
 ) -> EvictionPlan:
-    """Plan the eviction from the store of a storage folder.
+    """Plan the eviction from the store of a storage.
 
     Raises:
         StorageError: The store cannot be read, or what a study needs of it.
@@ -154,7 +154,7 @@ class Enforcement:
 
 
 def enforce_limit(
-    store: Store, storage: Path, max_bytes: int, grace_s: float = GRACE_S
+    store: Store, storage: StudyStorage, max_bytes: int, grace_s: float = GRACE_S
 ) -> Enforcement | None:
     """Evict from a store until it is at most `max_bytes` large; one process at a time does it.
 

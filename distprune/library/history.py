@@ -2,7 +2,7 @@
 
 It is the durable truth about a study. The leaderboard, the progress display and the tracked runs
 are projections of it, and a search that is started again reads it to go on. A line that was cut off
-by a crash is dropped.
+by a crash is dropped. Behind a URI an event is in the study's mirror before it is in the file.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distprune.errors import StorageError
 from distprune.trial.results import LevelResult, MilestoneReport
@@ -101,23 +102,59 @@ class TrialRecord:
         return [level for event in self.reports.values() for level in event.report.new_levels]
 
 
+class EventMirror(Protocol):
+    """Where events go before they count."""
+
+    def add_event(self, number: int, line: bytes) -> None:
+        """Write the event of this number, for good; `StudyExistsError` if there is another."""
+
+
 class History:
     """Appends events to a study's history and reads them back.
 
     Args:
         path: The history file; made with its first event.
+        mirror: Where events go first; None = the file alone counts.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mirror: EventMirror | None = None) -> None:
         self._path = path
+        self._mirror = mirror
+        self._writer = secrets.token_hex(8)
+        self._num_events: int | None = None
 
     def append(self, event: Event) -> None:
-        """Write an event down; it is on disk when this returns.
+        """Write an event down; it is on disk, and in the mirror, when this returns.
 
         Raises:
             StorageError: It cannot be written.
+            StudyExistsError: Another driver writes to the mirror.
         """
-        line = (json.dumps(_to_json(event), sort_keys=True) + "\n").encode()
+        values = _to_json(event)
+        if self._mirror is None:
+            self._write(_spell(values))
+            return
+        if self._num_events is None:
+            self._num_events = len(self._read_lines())
+        line = _spell({**values, "writer": self._writer})
+        self._mirror.add_event(self._num_events, line)
+        self._num_events += 1
+        self._write(line)
+
+    def events(self) -> Iterator[Event]:
+        """Yield all events in the order in which they happened."""
+        for number, line in enumerate(self._read_lines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                yield _from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                logger.warning("history %s: line %d is cut off (%s)", self._path, number, error)
+
+    def _read_lines(self) -> list[bytes]:
+        return self._path.read_bytes().splitlines() if self._path.exists() else []
+
+    def _write(self, line: bytes) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab+") as file:
@@ -131,18 +168,6 @@ class History:
                 f"history {self._path}: cannot be written ({error.strerror or error}); free space "
                 "and start the search again, it goes on from what is stored"
             ) from error
-
-    def events(self) -> Iterator[Event]:
-        """Yield all events in the order in which they happened."""
-        if not self._path.exists():
-            return
-        for number, line in enumerate(self._path.read_bytes().splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                yield _from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                logger.warning("history %s: line %d is cut off (%s)", self._path, number, error)
 
 
 def read_trials(events: Iterator[Event]) -> dict[int, TrialRecord]:
@@ -172,6 +197,10 @@ def _ends_in_mid_line(descriptor: int) -> bool:
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
+def _spell(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, sort_keys=True) + "\n").encode()
+
+
 def _to_json(event: Event) -> dict[str, Any]:
     values = {name: getattr(event, name) for name in event.__dataclass_fields__}
     if isinstance(event, MilestoneReached):
@@ -180,6 +209,7 @@ def _to_json(event: Event) -> dict[str, Any]:
 
 
 def _from_json(values: dict[str, Any]) -> Event:
+    values.pop("writer", None)
     match values.pop("event"):
         case "TrialStarted":
             return TrialStarted(**values)

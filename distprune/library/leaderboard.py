@@ -135,7 +135,7 @@ def read_leaderboard(folder: StudyFolder) -> Leaderboard:
         return Leaderboard(**values, rows=rows)
     except FileNotFoundError:
         raise StorageError(
-            f"study {folder.root}: has no leaderboard; name a study that `distprune search` "
+            f"study {folder.reference}: has no leaderboard; name a study that `distprune search` "
             "finished, or run it again to go on"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

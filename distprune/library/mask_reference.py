@@ -46,7 +46,7 @@ def parse_best(reference: str) -> BestReference | None:
     match = BEST.fullmatch(reference)
     if match is None or reference.startswith(TRACKED):
         return None
-    folder = find_study(Path(match["study"]))
+    folder = find_study(match["study"])
     wanted = float(match["milestone"]) / (100.0 if match["percent"] else 1.0)
     milestones = list_milestones(folder)
     for milestone in milestones:

@@ -26,10 +26,12 @@ from typing import Any
 import yaml
 
 from distprune.errors import StorageError
+from distprune.library.driver_lock import DriverLock
 from distprune.library.history import History, TrialRecord, read_trials
 from distprune.library.leaderboard import choose_best, read_leaderboard
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, StudyStorage
 from distprune.store.inventory import EntrySummary
+from distprune.store.opening import open_objects
 
 SHARED_STAGES = ("dense", "snapshot", "probe")
 """Stages whose weights all trials of a study can start from."""
@@ -79,11 +81,11 @@ class HistoryDigest:
     num_trials: int
 
 
-def find_pins(storage: Path, entries: Sequence[EntrySummary]) -> Pins:
-    """Find out what the studies of a storage folder still need.
+def find_pins(storage: StudyStorage, entries: Sequence[EntrySummary]) -> Pins:
+    """Find out what the studies of a storage still need.
 
     Args:
-        storage: Folder of the studies.
+        storage: Where the studies are kept.
         entries: What their store holds; tells which weights the trials of a study share.
 
     Raises:
@@ -109,29 +111,29 @@ def find_pins(storage: Path, entries: Sequence[EntrySummary]) -> Pins:
     return Pins(reasons, frozenset(known), in_use_since, tuple(running))
 
 
-def find_studies(storage: Path) -> list[StudyFolder]:
-    """Return the studies of a storage folder, sorted by name.
+def find_studies(storage: StudyStorage) -> list[StudyFolder]:
+    """Return the studies of a storage, sorted by name; working copies are brought up to date.
 
     Raises:
-        StorageError: The folder cannot be read.
+        StorageError: The storage cannot be read.
     """
-    try:
-        names = sorted(path.name for path in storage.iterdir() if path.is_dir())
-    except OSError as error:
-        raise StorageError(
-            f"storage {storage}: cannot be read ({error.strerror or error}); name the folder of "
-            "the studies"
-        ) from error
-    folders = (StudyFolder(storage, name) for name in names)
+    folders = [storage.find_study(name) for name in storage.list_names()]
+    for folder in folders:
+        folder.pull()
     return [folder for folder in folders if _is_study(folder)]
 
 
 def find_session(folder: StudyFolder) -> float | None:
     """Return since when a driver works on a study, seconds since the epoch; None = none does.
 
+    Behind a URI it is since ever, minus infinity.
+
     Raises:
         StorageError: Nothing tells.
     """
+    if folder.uri is not None:
+        holder = DriverLock(open_objects(folder.uri), folder.name).find_holder()
+        return None if holder is None else -math.inf
     try:
         with folder.lease.open("rb") as file:
             try:
@@ -143,7 +145,7 @@ def find_session(folder: StudyFolder) -> float | None:
         return None
     except OSError as error:
         raise StorageError(
-            f"study {folder.root}: nothing tells whether it is running ({folder.lease.name}: "
+            f"study {folder.reference}: nothing tells whether it is running ({folder.lease.name}: "
             f"{error.strerror or error}); give this user access to that file"
         ) from error
     return None
@@ -224,15 +226,16 @@ def _find_last_event(trial: TrialRecord) -> float:
 def _find_use(digest: HistoryDigest, started: float) -> float:
     """Return since when a running study's trials have used weights that no file names yet.
 
-    Trials that an earlier session has left unfinished use nothing before this session began.
+    Trials that an earlier session has left unfinished use nothing before this session began. Behind
+    a URI nothing shows when an entry was last found, so all may be in use.
     """
+    if math.isinf(started):
+        return started
     silent_since = (max(heard, started) for heard in digest.last_heard)
     return min(silent_since, default=math.inf) - CLOCK_SLACK_S
 
 
 def _is_study(folder: StudyFolder) -> bool:
-    if folder.root == folder.store:
-        return False
     return folder.environment.exists() or folder.history.exists() or folder.masks.exists()
 
 
@@ -309,7 +312,7 @@ def _reading(folder: StudyFolder, path: Path) -> Iterator[None]:
     ) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise StorageError(
-            f"study {folder.root}: {path.relative_to(folder.root)} cannot be read ({reason}), so "
-            "nothing tells what the study needs of the store, and nothing is removed; restore the "
-            "file, or remove the study"
+            f"study {folder.reference}: {path.relative_to(folder.root)} cannot be read "
+            f"({reason}), so nothing tells what the study needs of the store, and nothing is "
+            "removed; restore the file, or remove the study"
         ) from error

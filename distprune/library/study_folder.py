@@ -3,10 +3,77 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from distprune.errors import ConfigError, StorageError
+from distprune.library.study_mirror import StudyMirror
+from distprune.store.opening import is_remote, local_folder, open_objects
+from distprune.store.paths import cache_folder
+from distprune.store.store import Store
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names of studies; no other folder behind a URI is one."""
+
+
+@dataclass(frozen=True)
+class StudyStorage:
+    """Where studies are kept, and the store that they share.
+
+    Attributes:
+        folder: Folder of the studies; with a URI, of this machine's working copies.
+        uri: The fsspec URI that they are kept behind; None = they are kept in the folder.
+    """
+
+    folder: Path
+    uri: str | None = None
+
+    @property
+    def store(self) -> str:
+        """Path or URI of the stage store that all studies of this storage share."""
+        return str(self.folder / "store") if self.uri is None else f"{self.uri}/store"
+
+    def open_store(self) -> Store:
+        """Open the store; touches neither disk nor network.
+
+        Raises:
+            StorageError: Nothing installed knows such URIs.
+        """
+        return Store(self.store)
+
+    def find_study(self, name: str) -> StudyFolder:
+        """Return the folder of a study, whether there is one or not."""
+        return StudyFolder(self.folder, name, self.uri)
+
+    def list_names(self) -> list[str]:
+        """Return the names of what can be studies, sorted.
+
+        Raises:
+            StorageError: The storage cannot be read.
+        """
+        if self.uri is not None:
+            names = open_objects(self.uri).list_folders()
+            return [name for name in names if name != "store" and _NAME.fullmatch(name)]
+        try:
+            names = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
+        except OSError as error:
+            raise StorageError(
+                f"storage {self.folder}: cannot be read ({error.strerror or error}); name the "
+                "folder of the studies"
+            ) from error
+        return [name for name in names if name != "store"]
+
+    def has_store(self) -> bool:
+        """Tell whether anything is stored.
+
+        Raises:
+            StorageError: The storage cannot be read.
+        """
+        if self.uri is None:
+            return (self.folder / "store").is_dir()
+        return "store" in open_objects(self.uri).list_folders()
 
 
 @dataclass(frozen=True)
@@ -14,12 +81,15 @@ class StudyFolder:
     """The folder `<storage>/<study>` and the store beside it.
 
     Attributes:
-        storage: Folder that holds the studies and their common store.
+        storage: Folder that holds the studies and, without a URI, their common store.
         name: Name of the study.
+        uri: The fsspec URI behind which the studies are kept, of which `storage` then holds this
+            machine's working copies; None = they are kept in `storage`.
     """
 
     storage: Path
     name: str
+    uri: str | None = None
 
     @property
     def root(self) -> Path:
@@ -27,9 +97,66 @@ class StudyFolder:
         return self.storage / self.name
 
     @property
+    def place(self) -> StudyStorage:
+        """Where the study is kept, with others."""
+        return StudyStorage(self.storage, self.uri)
+
+    @property
+    def reference(self) -> str:
+        """What names the study to all verbs."""
+        return str(self.root) if self.uri is None else f"{self.uri}/{self.name}"
+
+    @property
     def store(self) -> Path:
-        """The stage store that all studies of this storage share."""
+        """Stage store that all studies of this storage share; with a URI it is no folder."""
         return self.storage / "store"
+
+    def open_store(self) -> Store:
+        """Open the stage store, wherever it is; touches neither disk nor network.
+
+        Raises:
+            StorageError: Nothing installed knows such URIs.
+        """
+        return self.place.open_store()
+
+    @property
+    def mirror(self) -> StudyMirror | None:
+        """The study behind its URI; None = it has none. The same one each time."""
+        return None if self.uri is None else _open_mirror(self)
+
+    def pull(self) -> None:
+        """Bring the working copy up to date with what is behind the URI, if there is one.
+
+        Raises:
+            StorageError: The storage cannot be read.
+        """
+        if self.mirror is not None:
+            self.mirror.pull()
+
+    def push(self) -> None:
+        """Copy what has changed in the working copy to behind the URI, if there is one.
+
+        Raises:
+            StorageError: The storage cannot be written.
+        """
+        if self.mirror is not None:
+            self.mirror.push()
+
+    def set_aside(self, name: str) -> None:
+        """Give the study another name.
+
+        Raises:
+            StorageError: The storage cannot be written.
+        """
+        if self.mirror is not None:
+            self.mirror.set_aside(name)
+            return
+        try:
+            self.root.rename(self.root.with_name(name))
+        except OSError as error:
+            raise StorageError(
+                f"study {self.root}: cannot be set aside ({error.strerror}); move it yourself"
+            ) from error
 
     @property
     def configuration(self) -> Path:
@@ -114,18 +241,46 @@ class StudyFolder:
         return self.milestone(sparsity) / "evidence.json"
 
 
-def find_study(path: Path) -> StudyFolder:
-    """Return the folder of a study.
+def locate_storage(text: str | Path, base: Path | None = None) -> StudyStorage:
+    """Return the storage that a path or URI names; touches neither disk nor network.
+
+    Args:
+        text: A path or an fsspec URI.
+        base: Folder that relative paths are below; None = the working folder.
 
     Raises:
-        ConfigError: There is no study at `path`.
+        StorageError: It is a file:// URI of no absolute folder.
     """
-    root = path.expanduser().resolve()
-    folder = StudyFolder(root.parent, root.name)
-    if not folder.configuration.is_file():
+    location = str(text)
+    if is_remote(location):
+        uri = location.rstrip("/")
+        return StudyStorage(cache_folder("studies", uri), uri)
+    folder = local_folder(location) if "://" in location else Path(location).expanduser()
+    return StudyStorage(((base or Path.cwd()) / folder).resolve())
+
+
+def find_study(reference: str | Path) -> StudyFolder:
+    """Return the folder of a study; with a URI, its working copy is brought up to date.
+
+    Raises:
+        ConfigError: There is no study of that path or URI.
+        StorageError: The storage cannot be read.
+    """
+    text = str(reference)
+    folder: StudyFolder | None
+    if is_remote(text):
+        parent, _, name = text.rstrip("/").rpartition("/")
+        known = is_remote(parent) and _NAME.fullmatch(name)
+        folder = locate_storage(parent).find_study(name) if known else None
+    else:
+        root = local_folder(text) if "://" in text else Path(text).expanduser()
+        folder = StudyFolder(root.resolve().parent, root.resolve().name)
+    if folder is not None:
+        folder.pull()
+    if folder is None or not folder.configuration.is_file():
         raise ConfigError(
-            f"study: {str(path)!r} holds no study; name a folder that `distprune search` made, "
-            "for instance studies/quickstart"
+            f"study: {str(reference)!r} holds no study; name a folder that `distprune search` "
+            "made, for instance studies/quickstart"
         )
     return folder
 
@@ -140,6 +295,24 @@ def read_identifier(folder: StudyFolder) -> str:
         return str(json.loads(folder.environment.read_text())["study_id"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"study {folder.root}: its environment.json cannot be read ({error}); start anew with "
-            "--fresh"
+            f"study {folder.reference}: its environment.json cannot be read ({error}); start anew "
+            "with --fresh"
         ) from error
+
+
+@lru_cache(maxsize=256)
+def _open_mirror(folder: StudyFolder) -> StudyMirror:
+    """Open the mirror of a study once, since it knows what it has copied."""
+    assert folder.uri is not None
+    return StudyMirror(
+        objects=open_objects(folder.uri).below(folder.name),
+        folder=folder.root,
+        history=folder.history,
+        lease=folder.lease,
+        local=(
+            folder.optuna_journal.name,
+            folder.tracking_database.name,
+            folder.tracking_artifacts.name,
+            f"{folder.ray.name}/",
+        ),
+    )

@@ -79,7 +79,7 @@ def load_tokenizer(name: str) -> Any:
 
     folder = locate_checkpoint(name)
     with reading(name, part="tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     # Where there are no tokenizer files, transformers makes one that knows no word at all.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise CheckpointError(
@@ -114,6 +114,7 @@ def load_classifier(name: str, num_labels: int, seed: int) -> tuple[Any, frozens
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             dtype=torch.float32,
+            trust_remote_code=False,
         )
     mismatched = {entry[0] for entry in loading["mismatched_keys"]}
     return model, frozenset(loading["missing_keys"]) | mismatched
@@ -172,7 +173,7 @@ def _count_head_outputs(config: Any) -> int | None:
 def _load_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(str(folder))
+    return AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
 
 
 def _load_with_mlm_head(folder: Path) -> tuple[Any, frozenset[str]]:
@@ -181,7 +182,10 @@ def _load_with_mlm_head(folder: Path) -> tuple[Any, frozenset[str]]:
 
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         model, loading = AutoModelForMaskedLM.from_pretrained(
-            str(folder), output_loading_info=True, dtype=torch.float32
+            str(folder),
+            output_loading_info=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
         )
     return model, frozenset(loading["missing_keys"])
 

@@ -6,11 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import ray
 
 from distprune.core.selection import ROUNDING
 from distprune.errors import ConfigError
+from distprune.search.address import check_address, check_token, explain_refusal, use_token
 from distprune.search.spec import ResourcesSpec
 
 QUIET = {
@@ -19,8 +23,10 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
+    # In a submitted job, the environment of the job and ours are put together.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
-"""Environment that keeps Ray's and Tune's own output and files out of the way."""
+"""Environment of the driver: most of it keeps Ray's and Tune's output and files out of the way."""
 
 # Threads that wait for each other by spinning lose a core each wherever another process wants it:
 # a training step on two shared cores took seven times as long.
@@ -39,6 +45,9 @@ WORKER_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 
+PACKAGE = Path(__file__).parents[1]
+"""This installation of distprune."""
+
 QUIET_WORKERS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -48,36 +57,55 @@ QUIET_WORKERS = {
 
 
 @contextmanager
-def connect_cluster(address: str | None, verbose: bool) -> Iterator[None]:
+def connect_cluster(address: str | None, verbose: bool, ship_code: bool = False) -> Iterator[None]:
     """Connect to Ray inside the block; a cluster that was started here ends with it.
 
     Args:
         address: Address of a running cluster; None starts one on this machine.
         verbose: Let Ray's output and the workers' through.
+        ship_code: Send this installation's distprune to the workers of a running cluster.
 
     Raises:
-        ConfigError: Nothing answers at the address.
+        ClusterError: Nothing answers at the address, or it refuses this machine.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    was_connected = ray.is_initialized()
     try:
+        if address is not None:
+            check_address(address)
+            use_token()
+            check_token(address)
         ray.init(
             address=address or "local",
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
             configure_logging=verbose,
             include_dashboard=False if address is None else None,
-            runtime_env={"env_vars": WORKER_ENVIRONMENT | ({} if verbose else QUIET_WORKERS)},
+            runtime_env=make_environment(verbose, ship_code and address is not None),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"address: {address!r} does not answer ({str(error).splitlines()[0]}); start a "
-            "cluster with `ray start --head`, or leave the address out"
-        ) from error
+    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
+        if not was_connected:
+            ray.shutdown()
+        raise explain_refusal(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def make_environment(verbose: bool, ship_code: bool) -> dict[str, Any]:
+    """Return what Ray sets up for every worker of this driver.
+
+    It holds no secrets: Ray stores it and shows it. Workers have theirs from their nodes.
+    """
+    environment: dict[str, Any] = {
+        "env_vars": WORKER_ENVIRONMENT | ({} if verbose else QUIET_WORKERS)
+    }
+    if ship_code:
+        environment["py_modules"] = [str(PACKAGE)]
+        environment["excludes"] = ["__pycache__"]
+    return environment
 
 
 def resolve_resources(resources: ResourcesSpec) -> ResourcesSpec:
@@ -88,18 +116,40 @@ def resolve_resources(resources: ResourcesSpec) -> ResourcesSpec:
     return resources.model_copy(update={"gpus_per_stage": gpus})
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster has for the stages of a study, at one moment.
+
+    Attributes:
+        slots: Stages that run at a time, at least one.
+        shared_cpus: Cores of a stage that all trials wait for.
+        node_gpus: GPUs of the largest node.
+        nodes: Identifiers of the living nodes.
+    """
+
+    slots: int
+    shared_cpus: int
+    node_gpus: int
+    nodes: frozenset[str]
+
+
 def check_resources(resources: ResourcesSpec) -> None:
     """Refuse what no node of the cluster has: Ray would wait for it for ever.
 
+    Of a cluster that may grow nobody knows what its next nodes will have.
+
     Raises:
-        ConfigError: A stage or a trial does not fit on the largest node.
+        ConfigError: A stage or a trial fits on no node.
     """
+    if resources.autoscale_cpus is not None:
+        return
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     asked = [
         ("cpus_per_stage", resources.cpus_per_stage, "CPU", 1, "cores"),
         ("shared_cpus", resources.shared_cpus or 0, "CPU", 1, "cores"),
         ("gpus_per_stage", resources.gpus_per_stage or 0, "GPU", 1, "GPUs"),
         ("trial_memory_mib", resources.trial_memory_mib, "memory", 1 << 20, "MiB of memory"),
+        ("stage_memory_mib", resources.stage_memory_mib or 0, "memory", 1 << 20, "MiB of memory"),
     ]
     for name, amount, resource, unit, words in asked:
         largest = max((node.get(resource, 0) // unit for node in nodes), default=0)
@@ -108,12 +158,37 @@ def check_resources(resources: ResourcesSpec) -> None:
                 f"resources.{name}: {amount:g}; the largest node of the cluster has {largest:g} "
                 f"{words}; ask for less, or add nodes"
             )
+    if not any(count_node_slots(node, resources) for node in nodes):
+        raise ConfigError(
+            f"resources: {_describe_stage(resources)}; the cluster has each, but no single node "
+            "has all of it, so no stage could start; ask for less of one, or add nodes"
+        )
+
+
+def measure_capacity(resources: ResourcesSpec) -> Capacity:
+    """Ask what the cluster has for stages, as it is now."""
+    living = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in living]
+    slots = [count_node_slots(node, resources) for node in nodes]
+    hoped_for = (resources.autoscale_cpus or 0) // resources.cpus_per_stage
+    # Cores of nodes on which no stage fits are of no use: a card may be missing there.
+    cpus = [int(node["CPU"]) for node, count in zip(nodes, slots, strict=True) if count]
+    return Capacity(
+        slots=max(1, sum(slots), hoped_for),
+        shared_cpus=resources.shared_cpus or max(cpus, default=resources.cpus_per_stage),
+        node_gpus=int(max((node.get("GPU", 0) for node in nodes), default=0)),
+        nodes=frozenset(str(node["NodeID"]) for node in living),
+    )
+
+
+def list_nodes() -> frozenset[str]:
+    """Return the identifiers of the living nodes of the cluster."""
+    return frozenset(str(node["NodeID"]) for node in ray.nodes() if node["Alive"])
 
 
 def count_slots(resources: ResourcesSpec) -> int:
-    """Return how many stages run at a time on the cluster as it is now, at least one."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return max(1, sum(_count_node_slots(node, resources) for node in nodes))
+    """Return how many stages run at a time, at least one; of a cluster that may grow, later."""
+    return measure_capacity(resources).slots
 
 
 def count_concurrent(resources: ResourcesSpec) -> int:
@@ -122,12 +197,43 @@ def count_concurrent(resources: ResourcesSpec) -> int:
     Trials that wait for the same stage leave cores idle, and a trial holds none itself; so there
     are half as many again as stages fit on the cluster.
     """
-    slots = count_slots(resources)
-    return resources.max_concurrent or slots + (slots + 1) // 2
+    concurrent = _count_trials(count_slots(resources))
+    if resources.max_concurrent is None:
+        return concurrent
+    if resources.stage_memory_mib is None:
+        return resources.max_concurrent
+    # More trials could take the memory of the stages that they wait for.
+    return min(resources.max_concurrent, concurrent)
 
 
-def _count_node_slots(node: dict[str, float], resources: ResourcesSpec) -> int:
+def count_node_slots(node: dict[str, float], resources: ResourcesSpec) -> int:
+    """Return how many stages run at a time on a node with these resources of Ray."""
     slots = int(node.get("CPU", 0) // resources.cpus_per_stage)
     if resources.gpus_per_stage:
         slots = min(slots, int(node.get("GPU", 0) / resources.gpus_per_stage + ROUNDING))
+    if resources.stage_memory_mib is not None:
+        memory_mib = node.get("memory", 0) / (1 << 20)
+        while slots and _count_memory_mib(slots, resources) > memory_mib:
+            slots -= 1
     return slots
+
+
+def _count_trials(slots: int) -> int:
+    """Return how many trials keep so many slots busy."""
+    return slots + (slots + 1) // 2
+
+
+def _count_memory_mib(slots: int, resources: ResourcesSpec) -> int:
+    """Return what so many stages take on a node, and the trials that wait for them."""
+    stages = slots * (resources.stage_memory_mib or 0)
+    return stages + _count_trials(slots) * resources.trial_memory_mib
+
+
+def _describe_stage(resources: ResourcesSpec) -> str:
+    parts = [f"cpus_per_stage {resources.cpus_per_stage}"]
+    if resources.gpus_per_stage:
+        parts.append(f"gpus_per_stage {resources.gpus_per_stage:g}")
+    if resources.stage_memory_mib is not None:
+        trials = _count_trials(1) * resources.trial_memory_mib
+        parts.append(f"stage_memory_mib {resources.stage_memory_mib} and {trials} of its trials")
+    return ", ".join(parts)

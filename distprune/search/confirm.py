@@ -36,7 +36,7 @@ from distprune.library.stability import locate_stability, write_stability
 from distprune.library.study_folder import StudyFolder
 from distprune.search.comparison import BestMask
 from distprune.search.confirmer import Confirmer, ConfirmObserver, Trust
-from distprune.search.driver_lease import hold_study
+from distprune.search.driver_lease import drive_study
 from distprune.search.stage_session import open_stage_session
 from distprune.search.study_file import Study, check_study, read_yaml
 from distprune.store.store import Store
@@ -79,11 +79,11 @@ def run_confirmation(request: ConfirmRequest, observer: ConfirmObserver) -> Trus
     folder = request.folder
     check_num_seeds(request.num_seeds)
     choose_rows(read_leaderboard(folder), request.milestones)
-    with hold_study(folder.lease, folder.name):
+    with drive_study(folder, observer.on_phase) as drive:
         rows = choose_rows(read_leaderboard(folder), request.milestones)
         bests = find_best_masks(folder, rows)
         study = check_study(read_yaml(folder.configuration))
-        store = Store(str(folder.store))
+        store = folder.open_store()
         store.check_writable()
         observer.on_phase("Reading checkpoint and data")
         context = resolve_inputs(folder, study, bests, store)
@@ -105,6 +105,7 @@ def run_confirmation(request: ConfirmRequest, observer: ConfirmObserver) -> Trus
                 observer=observer,
             ).run(bests)
         write_trust(folder, trust)
+        drive.save()
     return trust
 
 
@@ -212,7 +213,8 @@ def read_inputs(folder: StudyFolder) -> dict[str, Any]:
         return dict(json.loads(folder.environment.read_text()).get("inputs", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise StorageError(
-            f"study {folder.root}: its environment.json cannot be read ({error}); restore the file"
+            f"study {folder.reference}: its environment.json cannot be read ({error}); restore the "
+            "file"
         ) from error
 
 
@@ -228,6 +230,6 @@ def _find_level(
         if result.level == level:
             return result.mask
     raise StorageError(
-        f"study {folder.root}: its history lacks level {level} of trial {trial}, which the "
+        f"study {folder.reference}: its history lacks level {level} of trial {trial}, which the "
         "leaderboard names; run `distprune search` again and both are written anew"
     )

@@ -1,7 +1,8 @@
 """The ledger: what happens in a study is written down in order, then told to whom it concerns.
 
 It knows neither Ray nor MLflow. The history comes first, because it is the durable truth; Optuna
-and the observers are told after it, and are brought up to date from it after an interruption.
+and the observers are told after it. After an interruption Optuna's study is made anew from it, and
+the observers hear all of it again.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Ledger:
     def __post_init__(self) -> None:
         self.trials = read_trials(self.history.events())
         self._interrupted = [n for n, record in sorted(self.trials.items()) if not record.end]
-        self.proposer.reconcile(self.trials)
+        self.proposer.rebuild(self.trials)
 
     def assign(self) -> Assignment | None:
         """Return the next trial to run, interrupted ones before new ones; None = no more."""
@@ -84,7 +85,7 @@ class Ledger:
                 time=time.time(),
                 spec=proposal.spec.model_dump(mode="json"),
                 parameters=dict(proposal.values),
-                proposal=proposal.number,
+                proposal=number,
                 is_stored=reports is not None,
                 equal_to=self._find_equal(reports) if reports else None,
             )
@@ -111,10 +112,11 @@ class Ledger:
 
     def report(self, number: int, report: MilestoneReport) -> None:
         """Record that a trial reached a milestone; a repetition after a restart changes nothing."""
-        if report.milestone in self.trials[number].reports:
+        record = self.trials[number]
+        if record.end is not None or report.milestone in record.reports:
             return
         self._record(MilestoneReached(number, time.time(), report))
-        self.proposer.report(self.trials[number].start.proposal, report)
+        self.proposer.report(number, report)
 
     def end(self, number: int, outcome: Outcome | None = None, message: str = "") -> None:
         """Record that a trial ended; None = completed or stopped, as its last milestone says."""
@@ -125,8 +127,8 @@ class Ledger:
         if outcome is None:
             outcome = Outcome.COMPLETED if last == self.num_milestones else Outcome.STOPPED
         self._record(TrialEnded(number, time.time(), outcome, message))
-        objective = record.reports[last].report.objective if last else None
-        self.proposer.tell(record.start.proposal, outcome, objective)
+        objectives = {m: event.report.objective for m, event in record.reports.items()}
+        self.proposer.tell(number, outcome, objectives)
 
     def _record(self, event: Event) -> None:
         self.history.append(event)

@@ -3,40 +3,44 @@
 Accuracy falls as pruning proceeds, so a trial that was stopped early ends with a high value. It is
 therefore told as PRUNED, with its intermediate values by milestone; only a trial that reached the
 last milestone is COMPLETE. The sampler is seeded anew for each trial by the study's seed and the
-trial's number, so that a study that was interrupted proposes what it would have proposed.
+trial's number, and Optuna's study is made anew from the history whenever a search starts. So a
+study that was interrupted proposes what it would have proposed, whatever became of Optuna's files.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import LOCK_FILE_SUFFIX
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from distprune.errors import ConfigError, StorageError
+from distprune.errors import ConfigError
 from distprune.library.history import Outcome, TrialRecord
+from distprune.search.optuna_journal import JournalFile
 from distprune.search.space import Parameter, RangeKind
 from distprune.search.spec import SamplerSpec
 from distprune.search.study_file import Study
 from distprune.trial.results import MilestoneReport
 from distprune.trial.spec import TrialSpec
 
-logger = logging.getLogger(__name__)
-
 STATES = {
-    Outcome.COMPLETED: optuna.trial.TrialState.COMPLETE,
-    Outcome.STOPPED: optuna.trial.TrialState.PRUNED,
-    Outcome.DIVERGED: optuna.trial.TrialState.FAIL,
-    Outcome.FAILED: optuna.trial.TrialState.FAIL,
+    Outcome.COMPLETED: TrialState.COMPLETE,
+    Outcome.STOPPED: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.FAIL,
+    Outcome.FAILED: TrialState.FAIL,
 }
 
 
@@ -45,28 +49,51 @@ class Proposal:
     """A configuration to try.
 
     Attributes:
-        number: Optuna's number of it.
         spec: The trial.
         values: The searched values, by dotted name; inactive settings are absent.
     """
 
-    number: int
     spec: TrialSpec
     values: Mapping[str, Any]
 
 
 class Proposer:
-    """Proposes trials of a study through Optuna, in a journal file beside it."""
+    """Proposes trials of a study through Optuna. Trials go by their numbers in the study.
+
+    Args:
+        study: The study.
+        journal: File that gets Optuna's journal, for other programs.
+    """
 
     def __init__(self, study: Study, journal: Path) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = study
+        self._path = journal
+        self._running: dict[int, Trial] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make an empty study; the journal of another one is replaced once there is a trial."""
+        self._running.clear()
+        self._journal = JournalFile(self._path)
         self._optuna = optuna.create_study(
-            study_name=study.spec.name,
-            storage=_open_journal(journal),
+            study_name=self._study.spec.name,
+            storage=optuna.storages.JournalStorage(self._journal),
             direction="maximize",
-            load_if_exists=True,
         )
+
+    def rebuild(self, trials: Mapping[int, TrialRecord]) -> None:
+        """Make Optuna's study anew from what the history says; trials without an end run again.
+
+        Raises:
+            StorageError: Optuna's journal cannot be written.
+        """
+        self._begin()
+        for place, (number, record) in enumerate(sorted(trials.items())):
+            self._optuna.add_trial(freeze_trial(self._study, record))
+            if record.end is None:
+                self._running[number] = Trial(self._optuna, place)  # Optuna counts them so, too
+        self._journal.flush()
 
     def propose(self, number: int) -> Proposal:
         """Propose the study's trial `number`.
@@ -74,10 +101,6 @@ class Proposer:
         Raises:
             StorageError: Optuna's journal cannot be written.
         """
-        with _journal_failures():
-            return self._propose(number)
-
-    def _propose(self, number: int) -> Proposal:
         spec = self._study.spec
         self._optuna.sampler = make_sampler(spec.sampler, spec.seed, number)
         if number < len(spec.start_with):
@@ -85,56 +108,52 @@ class Proposer:
             self._optuna.enqueue_trial(encoded)
         trial = self._optuna.ask()
         values = suggest_values(trial, self._study)
-        return Proposal(trial.number, self._study.make_trial(values), values)
+        self._running[number] = trial
+        self._journal.flush()
+        return Proposal(self._study.make_trial(values), values)
 
     def report(self, number: int, report: MilestoneReport) -> None:
-        """Tell Optuna the objective of trial `number` (Optuna's) at a milestone."""
-        with _journal_failures():
-            self._trial(number).report(report.objective, step=report.milestone)
+        """Tell Optuna the objective of a running trial at a milestone."""
+        self._running[number].report(report.objective, step=report.milestone)
+        self._journal.flush()
 
-    def tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
-        """Tell Optuna how trial `number` (Optuna's) ended; `objective` of a completed one."""
-        state = STATES[outcome]
-        if outcome is Outcome.STOPPED and not self._trial_values(number):
-            state = optuna.trial.TrialState.FAIL
-        value = objective if outcome is Outcome.COMPLETED else None
-        with _journal_failures():
-            self._optuna.tell(number, value, state=state)
-
-    def reconcile(self, trials: Mapping[int, TrialRecord]) -> None:
-        """Bring Optuna's study to what the history says, after an interruption.
-
-        A trial that Optuna thinks is running, and that the history does not go on with, would repel
-        the sampler for ever.
-        """
-        by_proposal = {record.start.proposal: record for record in trials.values()}
-        for trial in self._optuna.get_trials(deepcopy=False):
-            if trial.state.is_finished():
-                continue
-            record = by_proposal.get(trial.number)
-            if record is None:
-                # Not `tell`: it refuses a trial that was enqueued and not asked for any more.
-                self._optuna._storage.set_trial_state_values(
-                    trial._trial_id, optuna.trial.TrialState.FAIL
-                )
-                continue
-            for milestone, event in record.reports.items():
-                if milestone not in trial.intermediate_values:
-                    self.report(trial.number, event.report)
-            if record.end is not None:
-                last = max(record.reports, default=None)
-                objective = record.reports[last].report.objective if last else None
-                self.tell(trial.number, record.end.outcome, objective)
-
-    def _trial(self, number: int) -> optuna.trial.Trial:
-        frozen = self._optuna.get_trials(deepcopy=False)[number]
-        return optuna.trial.Trial(self._optuna, frozen._trial_id)
-
-    def _trial_values(self, number: int) -> Mapping[int, float]:
-        return self._optuna.get_trials(deepcopy=False)[number].intermediate_values
+    def tell(self, number: int, outcome: Outcome, objectives: Mapping[int, float]) -> None:
+        """Tell Optuna how a running trial ended, and its objectives by milestone."""
+        state = _judge(outcome, objectives)
+        value = objectives[max(objectives)] if state is TrialState.COMPLETE else None
+        self._optuna.tell(self._running.pop(number), value, state=state)
+        self._journal.flush()
 
 
-def suggest_values(trial: optuna.trial.Trial, study: Study) -> dict[str, Any]:
+def _judge(outcome: Outcome, objectives: Mapping[int, float]) -> TrialState:
+    """Return Optuna's state of a trial; one that was stopped without a milestone tells nothing."""
+    return STATES[outcome] if objectives else TrialState.FAIL
+
+
+def freeze_trial(study: Study, record: TrialRecord) -> FrozenTrial:
+    """Return a trial of the history as Optuna knew it when the history's last line was written."""
+    objectives = {m: event.report.objective for m, event in sorted(record.reports.items())}
+    state = TrialState.RUNNING if record.end is None else _judge(record.end.outcome, objectives)
+    has_value = state in (TrialState.COMPLETE, TrialState.PRUNED)
+    values = record.start.parameters
+    trial = optuna.trial.create_trial(
+        state=state,
+        value=objectives[max(objectives)] if has_value else None,
+        params={name: _encode(value) for name, value in values.items()},
+        distributions={
+            parameter.name: make_distribution(parameter)
+            for parameter in study.parameters
+            if parameter.name in values
+        },
+        intermediate_values=objectives,
+    )
+    trial.datetime_start = datetime.fromtimestamp(record.start.time)
+    if record.end is not None:
+        trial.datetime_complete = datetime.fromtimestamp(record.end.time)
+    return trial
+
+
+def suggest_values(trial: Trial, study: Study) -> dict[str, Any]:
     """Draw a value for each searched setting that has an effect, given the values of the others.
 
     Settings without effect are no parameters of the trial: λ of a one-source trial, for example.
@@ -154,6 +173,18 @@ def suggest_values(trial: optuna.trial.Trial, study: Study) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in final}
 
 
+class OneDriverSampler(optuna.samplers.TPESampler):
+    """TPE that takes running trials for what their parameters say.
+
+    Optuna also counts values that it drew beforehand and that the trial then had no use for. That
+    helps drivers that draw at the same time. One driver alone draws one trial after the other, and
+    no history knows such values.
+    """
+
+    def _get_params(self, trial: FrozenTrial, *_: Any) -> dict[str, Any]:
+        return trial.params
+
+
 def make_sampler(spec: SamplerSpec, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """Return the sampler of trial `number`, seeded by the study's seed and the number alone."""
     entropy = np.random.SeedSequence([seed, number]).generate_state(1)[0]
@@ -162,7 +193,7 @@ def make_sampler(spec: SamplerSpec, seed: int, number: int) -> optuna.samplers.B
     with warnings.catch_warnings():
         # `group` is experimental; settings without effect are no parameters, so trials differ.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
+        return OneDriverSampler(
             seed=int(entropy), n_startup_trials=spec.startup_trials, multivariate=True, group=True
         )
 
@@ -187,7 +218,17 @@ def _may_become_inactive(
     return False
 
 
-def _suggest(trial: optuna.trial.Trial, parameter: Parameter) -> Any:
+def make_distribution(parameter: Parameter) -> BaseDistribution:
+    """Return how Optuna draws a searched setting."""
+    if parameter.kind is RangeKind.CHOICE:
+        return CategoricalDistribution([_encode(value) for value in parameter.values])
+    low, high = parameter.values
+    if parameter.kind is RangeKind.INT:
+        return IntDistribution(low, high)
+    return FloatDistribution(low, high, log=parameter.kind is RangeKind.LOG_UNIFORM)
+
+
+def _suggest(trial: Trial, parameter: Parameter) -> Any:
     if parameter.kind is RangeKind.CHOICE:
         return _decode(
             trial.suggest_categorical(parameter.name, [_encode(v) for v in parameter.values])
@@ -211,31 +252,3 @@ def _decode(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("json:"):
         return json.loads(value.removeprefix("json:"))
     return value
-
-
-@contextmanager
-def _journal_failures() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"Optuna's journal: cannot be written ({error.strerror or error}); free space and "
-            "start the search again, it goes on from what is stored"
-        ) from error
-
-
-def _open_journal(path: Path) -> optuna.storages.JournalStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _mend_journal(path)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-
-
-def _mend_journal(path: Path) -> None:
-    """Remove what a driver that died in mid-write has left; the study's lease is ours by now.
-
-    Optuna would append to the torn line, and wait half a minute for the dead one's lock.
-    """
-    path.with_name(path.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
-    if path.exists():
-        with path.open("rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
+from distprune.core.credentials import has_credentials
 from distprune.methods.spec import Spec
+from distprune.store.opening import explain_bad_location
 from distprune.trial.reporter import Objective
 
 RESERVED_NAMES = ("store",)
@@ -43,9 +45,16 @@ class ResourcesSpec(Spec):
     shared_cpus: int | None = Field(None, ge=1)
     """Cores of a stage that all trials wait for; None = all cores of a node."""
     max_concurrent: int | None = Field(None, ge=1)
-    """Trials at a time; None = half as many again as stages fit on the cluster."""
+    """Trials at a time; None = half as many again as stages fit on the cluster, as it grows and
+    shrinks."""
     trial_memory_mib: int = Field(300, ge=64)
     """Memory of the light process that walks a trial."""
+    stage_memory_mib: int | None = Field(None, ge=1)
+    """Memory of one stage, so that a node gets no more of them than it has memory for, its trials
+    included. None = not asked for."""
+    autoscale_cpus: int | None = Field(None, ge=1)
+    """Cores that the cluster may grow to: stages that wait are shown to Ray's autoscaler up to that
+    many. None = the cluster is taken as it is."""
 
 
 class TrackingSpec(Spec):
@@ -54,13 +63,24 @@ class TrackingSpec(Spec):
     uri: str | None = None
     """http(s) address of a tracking server; None = a SQLite file beside the study."""
 
+    @field_validator("uri")
+    @classmethod
+    def _check_uri(cls, uri: str | None) -> str | None:
+        if uri is not None and has_credentials(uri):
+            raise ValueError(
+                "must hold no user and no password, which all could read who see the study; "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or "
+                "MLFLOW_TRACKING_TOKEN) where the study is started"
+            )
+        return uri
+
 
 class StoreSpec(Spec):
     """The store that all studies of a storage folder share."""
 
     max_gib: float | None = Field(None, gt=0.0, allow_inf_nan=False)
-    """GiB that it may take; while this study runs, the least recently used weights that nobody
-    needs are removed above it. None = no limit."""
+    """GiB that it may take; while this study runs (behind a URI: when it has ended), the least
+    recently used weights that nobody needs are removed above it. None = no limit."""
 
 
 class LatencyLimit(Spec):
@@ -96,7 +116,8 @@ class StudySpec(Spec):
     name: str = Field(min_length=1, max_length=100)
     """Name of the study and of its folder."""
     storage: str = "studies"
-    """Folder of all studies and their common store."""
+    """Folder of all studies and their common store, on a cluster one that all nodes share; or a URI
+    such as s3://bucket/prefix."""
     num_trials: int = Field(20, ge=1)
     """Trials in all."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -133,8 +154,9 @@ class StudySpec(Spec):
     @field_validator("storage")
     @classmethod
     def _check_storage(cls, storage: str) -> str:
-        if not storage.strip() or "://" in storage:
-            raise ValueError("must be the path of a folder, on a cluster one that all nodes share")
+        problem = explain_bad_location(storage)
+        if problem is not None:
+            raise ValueError(problem)
         return storage
 
     @field_validator("milestones")

@@ -21,8 +21,34 @@ from distprune.search.space import set_values
 from distprune.search.study_file import Study
 from distprune.trial.context import TrialContext
 
-FREE_SETTINGS = ("num_trials", "resources", "tracking", "storage", "store")
-"""Settings that can change between sessions of a study; they do not decide its numbers."""
+FREE_SETTINGS = {
+    "num_trials": "how many trials there are in all",
+    "resources": "what the study may use, not what it finds",
+    "tracking": "where runs are tracked from now on; what was sent elsewhere stays there",
+    "storage": "where the study lies",
+    "store": "how large the store may grow",
+}
+"""Settings that can change between sessions of a study, and what they decide: none of its numbers,
+but the last bits where stages get other cores."""
+
+DECIDING_SETTINGS = {
+    "trial.checkpoint": "its trials are compared with one dense model",
+    "trial.task": "its trials are compared on the same data",
+    "trial.fine_tuning": "its trials are compared with one dense model",
+    "trial.precision": "its trials are compared with one dense model",
+    "trial.seed": "its trials are compared with one dense model",
+    "trial.pruning.target_sparsity": "its trials are compared at the same sparsities",
+    "milestones": "its trials are compared at the same sparsities",
+    "objective": "its trials are rated alike",
+    "stopping": "its trials were stopped by one rule",
+    "seed": "its trials were proposed by one sampler",
+    "sampler": "its trials were proposed by one sampler",
+    "start_with": "its trials were proposed by one sampler",
+    "trial": "its trials were drawn from one search space",
+}
+"""Why settings cannot change in a study that has begun; the first name that fits says it."""
+
+OTHERWISE = "its trials are compared with each other"
 
 PACKAGES = ("distprune", "ray", "optuna", "torch", "transformers", "datasets", "mlflow", "numpy")
 
@@ -45,20 +71,40 @@ def open_study(study: Study, folder: StudyFolder, fresh: bool) -> str:
     if fresh:
         _set_aside(folder)
     resolved = resolve_settings(study)
-    if not folder.configuration.exists() or not folder.history.exists():
+    if not _has_begun(folder):
         # A study without events has nothing that other settings could be mixed with.
         write_file(folder.environment, json.dumps(describe_environment(), indent=2) + "\n")
         write_file(folder.configuration, dump_settings(resolved))
         return read_identifier(folder)
     stored = _read_settings(folder)
     if _deciding(stored) != _deciding(resolved):
+        changes = list(_compare(_deciding(stored), _deciding(resolved), ""))
         raise StudyExistsError(
-            f"study {study.spec.name!r}: exists in {folder.root} with other settings "
-            f"({describe_change(_deciding(stored), _deciding(resolved))}); undo the change to go "
-            "on with it, choose another name, or start anew with --fresh (the old one is set aside)"
+            f"study {study.spec.name!r}: exists in {folder.reference} with other settings "
+            f"({describe_change(_deciding(stored), _deciding(resolved))}), and "
+            f"{_explain_change(changes)}; undo the change to go on with it, choose another name "
+            "(what is in the store already is not computed again), or start anew with --fresh (the "
+            "old one is set aside)"
         )
     write_file(folder.configuration, dump_settings(resolved))
     return read_identifier(folder)
+
+
+def describe_continuation(study: Study, folder: StudyFolder) -> tuple[str, ...]:
+    """Return a line for each setting that changed since the last session and may do so.
+
+    Raises:
+        StorageError: What the study was cannot be read.
+    """
+    if not _has_begun(folder):
+        return ()
+    stored, resolved = _read_settings(folder), resolve_settings(study)
+    return tuple(
+        f"{change}; it decides {meaning}"
+        for name, meaning in FREE_SETTINGS.items()
+        for change in _compare({name: stored.get(name)}, {name: resolved[name]}, "")
+        if ": unset is now " not in change  # a setting that an older version did not have
+    )
 
 
 def pin_inputs(folder: StudyFolder, context: TrialContext) -> None:
@@ -126,6 +172,24 @@ def _compare(stored: Any, given: Any, name: str) -> Iterator[str]:
         yield f"{name}: {stored} is now {given}"
 
 
+def _has_begun(folder: StudyFolder) -> bool:
+    return folder.configuration.exists() and folder.history.exists()
+
+
+def _explain_change(changes: list[str]) -> str:
+    """Say why settings that changed cannot, each reason once."""
+    reasons = [
+        next((why for name, why in DECIDING_SETTINGS.items() if _is_below(change, name)), OTHERWISE)
+        for change in changes
+    ]
+    return " and ".join(dict.fromkeys(reasons))
+
+
+def _is_below(change: str, name: str) -> bool:
+    """Say whether a change, as in `trial.seed: 0 is now 1`, is of a setting or of one below it."""
+    return change.startswith((f"{name}:", f"{name}."))
+
+
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in FREE_SETTINGS}
 
@@ -136,7 +200,7 @@ def _read_settings(folder: StudyFolder) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise StorageError(
-            f"study {folder.root}: its study.yaml cannot be read ({reason}); start anew with "
+            f"study {folder.reference}: its study.yaml cannot be read ({reason}); start anew with "
             "--fresh (the old one is set aside)"
         ) from error
 
@@ -144,10 +208,4 @@ def _read_settings(folder: StudyFolder) -> dict[str, Any]:
 def _set_aside(folder: StudyFolder) -> None:
     if not folder.root.exists():
         return
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    try:
-        folder.root.rename(folder.root.with_name(f"{folder.name}.before-{stamp}"))
-    except OSError as error:
-        raise StorageError(
-            f"study {folder.root}: cannot be set aside ({error.strerror}); move it yourself"
-        ) from error
+    folder.set_aside(f"{folder.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")

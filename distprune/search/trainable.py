@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
 
 from distprune.core.retention import Reference
 from distprune.errors import DistpruneError, DivergedTrialError, StorageError
@@ -60,6 +61,10 @@ def walk_trial(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
         _report_failure(Outcome.DIVERGED, str(error))
     except StorageError as error:
         tune.report({OBJECTIVE: float("nan"), ABORT: str(error)})
+    except RayError as error:
+        if not isinstance(error, RayTaskError):
+            raise  # Trouble of the cluster is not the trial's; Tune starts it again.
+        _report_failure(Outcome.FAILED, describe_failure(error))
     except Exception as error:
         _report_failure(Outcome.FAILED, describe_failure(error))
 

@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any, Protocol
 
 from distprune.core.controls import draw_random_mask
@@ -115,13 +114,13 @@ class TransferSurroundings:
     """Where a transfer computes.
 
     Attributes:
-        store: Folder of the stage store.
+        store: Path or URI of the stage store.
         resources: What a stage may use.
         address: Address of a Ray cluster; None starts one on this machine.
         verbose: Let Ray's and the workers' output through.
     """
 
-    store: Path
+    store: str
     resources: ResourcesSpec
     address: str | None = None
     verbose: bool = False
@@ -136,7 +135,7 @@ def run_transfer(
         InputError: Checkpoint, a task or a mask cannot be used; nothing was trained.
         DivergedTrialError: A metric is not finite; the message says whose.
     """
-    store = Store(str(surroundings.store))
+    store = Store(surroundings.store)
     store.check_writable()
     observer.on_phase("Reading checkpoint and data")
     store.remove_stale_temporaries()

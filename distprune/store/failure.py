@@ -22,6 +22,7 @@ _WRITING = {
     errno.ENOLCK: f"mount it with file locks, {_ELSEWHERE}",
     errno.EOPNOTSUPP: f"mount it with file locks, {_ELSEWHERE}",
 }
+_FULL = {number: _WRITING[number] for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES)}
 _NAMING = {
     errno.ENOTDIR: f"remove the file that stands where a folder should be, {_ELSEWHERE}",
     errno.EEXIST: f"remove the file that stands where a folder should be, {_ELSEWHERE}",
@@ -75,24 +76,11 @@ def writer_failures(root: str, action: str, folder: Path) -> Iterator[None]:
         raise StorageError(describe_failure(root, action, error, advice)) from error
 
 
-@contextmanager
-def remote_failures(root: str, action: str) -> Iterator[None]:
-    """Turn any `OSError` of a remote file system into a `StorageError`.
-
-    Remote file systems often leave out the error number, so all of them count.
-
-    Args:
-        root: The storage location, for the message.
-        action: What is being done, for the message.
-
-    Raises:
-        StorageError: The remote file system refused.
-    """
-    try:
-        yield
-    except OSError as error:
-        advice = _advice(error, _WRITING) or f"check that it exists and is reachable, {_ELSEWHERE}"
-        raise StorageError(describe_failure(root, action, error, advice)) from error
+def advise_remote(error: Exception) -> str:
+    """Return what to do about an error of a remote file system, which often lacks a number."""
+    return (
+        _advice(error, _FULL) or f"check its address, the credentials and the network, {_ELSEWHERE}"
+    )
 
 
 def describe_failure(root: str, action: str, error: Exception, advice: str) -> str:

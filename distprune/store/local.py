@@ -56,13 +56,25 @@ class LocalLocation:
 
     def read_manifest(self, key: str) -> bytes | None:
         """Read a manifest; an entry folder without one is damaged, since entries come whole."""
-        try:
+        missing = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+        with suppress(*missing):
             return (self.folder / PATHS.manifest(key)).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            pass
+        self._look_anew(key)
+        with suppress(*missing):
+            return (self.folder / PATHS.manifest(key)).read_bytes()
         if (self.folder / PATHS.entry(key)).exists():
             raise DamagedEntryError(f"'{PATHS.manifest_name}' is missing")
         return None
+
+    def _look_anew(self, key: str) -> None:
+        """Make a network file system forget that an entry was not there, by opening its folders.
+
+        It remembers that for half a minute, while another host may have committed the entry.
+        """
+        entry = self.folder / PATHS.entry(key)
+        for folder in (entry.parent.parent, entry.parent):
+            with suppress(OSError):
+                os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
     def verify_file(self, manifest: Manifest, name: str) -> None:
         """Check a file where it lies."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from distprune.core.credentials import has_credentials, hide_credentials
 from distprune.errors import StorageError
 from distprune.store.local import LocalLocation
 from distprune.store.location import Location
-from distprune.store.paths import default_cache
+from distprune.store.objects import Objects
+from distprune.store.paths import cache_folder
 from distprune.store.remote import RemoteLocation
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s?#][^\s?#]*")
 
 
 def open_location(root: str, cache: str | None) -> Location:
@@ -25,15 +30,27 @@ def open_location(root: str, cache: str | None) -> Location:
     """
     if not root.strip():
         raise StorageError(f"storage location {root!r} is empty; give a folder or a URI")
+    if not is_remote(root):
+        return LocalLocation(local_folder(root))
+    folder = (
+        Path(cache).expanduser().absolute() if cache else cache_folder("store", root.rstrip("/"))
+    )
+    return RemoteLocation(open_objects(root), folder)
+
+
+def is_remote(root: str) -> bool:
+    """Tell whether a location is a URI of something that is not mounted here."""
+    return "://" in root and not root.startswith(("file://", "local://"))
+
+
+def local_folder(root: str) -> Path:
+    """Return the absolute folder that a path, or a file:// URI, names.
+
+    Raises:
+        StorageError: The URI names no absolute folder of this machine.
+    """
     if "://" not in root:
-        return LocalLocation(Path(root).expanduser().absolute())
-    if root.startswith(("file://", "local://")):
-        return LocalLocation(_folder_of_uri(root))
-    folder = Path(cache).expanduser().absolute() if cache else default_cache(root)
-    return _open_remote(root, folder)
-
-
-def _folder_of_uri(root: str) -> Path:
+        return Path(root).expanduser().absolute()
     parts = urlsplit(root)
     folder = Path(unquote(parts.path))
     if parts.netloc not in ("", "localhost") or not folder.is_absolute():
@@ -41,14 +58,37 @@ def _folder_of_uri(root: str) -> Path:
     return folder
 
 
-def _open_remote(root: str, cache: Path) -> RemoteLocation:
+def explain_bad_location(root: str) -> str | None:
+    """Say in a few words which rule a location breaks; None = none."""
+    if not root.strip():
+        return "must be the path of a folder, or a URI such as s3://bucket/prefix"
+    if has_credentials(root):
+        return "must hold no user and no password; credentials belong in the environment"
+    if is_remote(root) and not _URI.fullmatch(root):
+        return "must be a URI such as s3://bucket/prefix, without spaces, '?' and '#'"
+    return None
+
+
+def open_objects(uri: str) -> Objects:
+    """Return the objects below a URI; touches neither disk nor network.
+
+    Raises:
+        StorageError: It is none, or nothing installed knows such URIs.
+    """
     import fsspec
 
+    problem = explain_bad_location(uri)
+    if problem is not None:
+        raise StorageError(f"storage '{hide_credentials(uri)}': {problem}")
     try:
         # A cached listing would hide what other processes have committed.
-        filesystem, prefix = fsspec.core.url_to_fs(root, use_listings_cache=False)
+        filesystem, prefix = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise StorageError(
-            f"storage '{root}' cannot be opened: {error}; install its file system or use a path"
+            f"storage '{uri}' cannot be opened: {error}; install its file system (for s3:// "
+            "distprune[s3]) or use a path"
         ) from error
-    return RemoteLocation(root, filesystem, prefix.rstrip("/"), cache)
+    if hasattr(filesystem, "retries"):
+        # Of s3fs, on top of botocore's: a server that hangs would be asked 25 times 15 seconds.
+        filesystem.retries = 1
+    return Objects(uri.rstrip("/"), filesystem, prefix.rstrip("/"))

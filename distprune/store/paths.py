@@ -52,14 +52,15 @@ class StorePaths:
 PATHS = StorePaths()
 
 
-def default_cache(root: str) -> Path:
-    """Choose the local folder that holds copies of a remote store's files.
+def cache_folder(kind: str, uri: str) -> Path:
+    """Choose the local folder of this user for copies of what is kept behind a URI.
 
     Args:
-        root: The URI of the store.
+        kind: What is copied: "store" or "studies".
+        uri: The URI.
 
     Returns:
-        A folder of this user, one for each root; it may not exist yet.
+        A folder for each kind and URI; it may not exist yet.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "distprune" / "store" / hashlib.sha256(root.encode()).hexdigest()[:16]
+    return Path(home) / "distprune" / kind / hashlib.sha256(uri.encode()).hexdigest()[:16]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -94,8 +93,3 @@ def is_outage(error: Exception) -> bool:
     if isinstance(error, FileNotFoundError):
         return False
     return isinstance(error, OSError | StorageError)
-
-
-def hide_credentials(text: str) -> str:
-    """Replace user and password in the URIs that `text` contains."""
-    return re.sub(r"(?<=://)[^\s/@]+@", "***@", text)

@@ -7,15 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distprune.core.credentials import hide_credentials
 from distprune.tracking import naming
 from distprune.tracking.batches import Point, log_points
-from distprune.tracking.client import (
-    SQLITE,
-    hide_credentials,
-    is_outage,
-    open_client,
-    prepare_environment,
-)
+from distprune.tracking.client import SQLITE, is_outage, open_client, prepare_environment
 from distprune.tracking.lookup import find_run
 from distprune.tracking.sender import DELAYS_S, Sender
 from distprune.tracking.tracker import TrackingSummary

@@ -19,18 +19,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from distprune.core.atomic_file import write_file
+from distprune.core.credentials import hide_credentials
 from distprune.core.mask import Mask
 from distprune.errors import ConfigError, InputError, MaskError, StorageError
 from distprune.tasks.demo import cache_folder
 from distprune.tracking import naming
 from distprune.tracking.batches import Point, log_points, milliseconds
-from distprune.tracking.client import (
-    SQLITE,
-    hide_credentials,
-    is_outage,
-    open_client,
-    prepare_environment,
-)
+from distprune.tracking.client import SQLITE, is_outage, open_client, prepare_environment
 from distprune.tracking.lookup import find_or_create_experiment, find_run
 from distprune.tracking.servable import check_servable, write_servable
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from distprune.tracking.client import hide_credentials
+from distprune.core.credentials import hide_credentials
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from distprune.core.credentials import hide_credentials
 from distprune.library.history import Event
 from distprune.tracking import naming
-from distprune.tracking.client import (
-    hide_credentials,
-    is_outage,
-    open_client,
-    prepare_environment,
-)
+from distprune.tracking.client import is_outage, open_client, prepare_environment
 from distprune.tracking.pages import build_run_page
 from distprune.tracking.sender import DELAYS_S, Sender
 from distprune.tracking.study_run import StudyRun

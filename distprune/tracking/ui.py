@@ -10,8 +10,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from distprune.core.credentials import hide_credentials
 from distprune.errors import ConfigError, StorageError
-from distprune.tracking.client import ENVIRONMENT, SQLITE, hide_credentials
+from distprune.tracking.client import ENVIRONMENT, SQLITE
 
 STOP_TIMEOUT_S = 10.0
 """Seconds that the server has to end before it is killed."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from distprune.core.credentials import hide_credentials
 from distprune.errors import ConfigError
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
@@ -45,7 +46,7 @@ def describe_problem(model: type[BaseModel], problem: Mapping[str, Any], prefix:
     rule = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if isinstance(problem.get("input"), Mapping):
         return f"{name}: {rule}; correct it"
-    return f"{name}: {problem.get('input')!r} {rule}; correct it"
+    return f"{name}: {hide_credentials(repr(problem.get('input')))} {rule}; correct it"
 
 
 def suggest_name(name: str, known: Sequence[str]) -> str:

@@ -75,8 +75,7 @@ class Session:
 
     def find_processes(self) -> list[int]:
         """List the living processes of the session."""
-        wanted = f"{MARK}={self.mark}".encode()
-        return [pid for pid in list_processes() if wanted in read_environment(pid)]
+        return find_marked(self.mark)
 
     def find_orphans(self) -> list[str]:
         """List what is alive of the session a while after its driver has ended."""
@@ -139,6 +138,12 @@ def wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def find_marked(mark: str) -> list[int]:
+    """List the living processes that have a mark in their environment."""
+    wanted = f"{MARK}={mark}".encode()
+    return [pid for pid in list_processes() if wanted in read_environment(pid)]
 
 
 def list_processes() -> list[int]:

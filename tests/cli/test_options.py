@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ def test_value_is_yaml(text: str, value: Any) -> None:
 
 
 def test_later_assignment_wins_and_storage_is_one() -> None:
-    overrides = parse_overrides(["a=1", "b=2", "a=3"], Path("/data/studies"))
+    overrides = parse_overrides(["a=1", "b=2", "a=3"], "/data/studies")
     assert overrides == {"a": 3, "b": 2, "storage": "/data/studies"}
     assert parse_overrides(None) == {}
 

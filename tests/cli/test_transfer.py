@@ -17,7 +17,7 @@ from distprune.cli.downstream_tables import format_transfer
 from distprune.cli.transfer import choose_storage, write_results
 from distprune.cli.transfer_plan import Call, plan_transfer
 from distprune.errors import ConfigError, DatasetError, MaskError
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, StudyStorage
 from distprune.search.transfer import NamedMask
 from tests.cli.best_masks import MASKS, write_ended_study
 from tests.cli.conftest import RunCommand
@@ -84,7 +84,7 @@ class TestPlan:
         assert plan.rewinding_points == (1.0,)
 
     def test_best_masks_of_studies(self, ended: StudyFolder) -> None:
-        plan = plan_transfer(Call(studies=(ended.root,), milestone=0.25))
+        plan = plan_transfer(Call(studies=(str(ended.root),), milestone=0.25))
         (mask,) = plan.masks
         assert (mask.name, mask.home, mask.mask) == ("tiny", "movies", MASKS[0.25])
         assert plan.milestone == 0.25
@@ -94,10 +94,10 @@ class TestPlan:
 
     def test_last_milestone_and_the_study_s_own_rewinding(self, ended: StudyFolder) -> None:
         """It was not searched for, so the mask's metadata does not have it."""
-        plan = plan_transfer(Call(studies=(ended.root,)))
+        plan = plan_transfer(Call(studies=(str(ended.root),)))
         assert plan.milestone == 0.5
         assert plan.masks[0].rewinding == 0.5
-        given = plan_transfer(Call(studies=(ended.root,), rewinding="0.2"))
+        given = plan_transfer(Call(studies=(str(ended.root),), rewinding="0.2"))
         assert given.masks[0].rewinding == 0.2
         assert given.rewinding_points == (0.2,)
 
@@ -151,7 +151,7 @@ class TestRefusal:
 
     def test_milestone_that_a_study_has_not(self, ended: StudyFolder) -> None:
         with pytest.raises(ConfigError, match=r"0\.3 is none of study 'tiny'; it has 0\.25, 0\.5"):
-            plan_transfer(Call(studies=(ended.root,), milestone=0.3))
+            plan_transfer(Call(studies=(str(ended.root),), milestone=0.3))
 
     def test_damaged_mask(self, tmp_path: Path) -> None:
         (tmp_path / "m").write_bytes(b"\x80\x04pickle")
@@ -170,9 +170,11 @@ class TestRefusal:
 
 
 def test_storage_is_that_of_the_first_study(ended: StudyFolder, tmp_path: Path) -> None:
-    assert choose_storage(None, (ended.root,)) == ended.storage
-    assert choose_storage(tmp_path / "mine", (ended.root,)) == tmp_path / "mine"
-    assert choose_storage(None, ()) == Path.cwd() / "studies"
+    studies = (str(ended.root),)
+    assert choose_storage(None, studies) == ended.place
+    assert choose_storage(str(tmp_path / "mine"), studies) == StudyStorage(tmp_path / "mine")
+    assert choose_storage("s3://bucket/mine/", studies).store == "s3://bucket/mine/store"
+    assert choose_storage(None, ()) == StudyStorage(Path.cwd() / "studies")
 
 
 def test_files_of_a_transfer(tmp_path: Path) -> None:

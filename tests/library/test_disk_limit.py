@@ -38,7 +38,7 @@ def told() -> list[str]:
 
 @pytest.fixture
 def limit(store: Store, folder: StudyFolder, told: list[str]) -> DiskLimit:
-    return DiskLimit(store, folder.storage, LIMIT, told.append)
+    return DiskLimit(store, folder.place, LIMIT, told.append)
 
 
 def fill(store: Store, number: int = 5) -> list[str]:

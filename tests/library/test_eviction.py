@@ -200,13 +200,13 @@ def test_the_least_recently_found_goes_first(folder: StudyFolder) -> None:
     store.find(keys[0])
     use_at(store, keys[1], 2000.0)
     pin(folder, keys[2])
-    done = enforce_limit(store, folder.storage, 4 * SIZE + 4000, grace_s=0.0)
+    done = enforce_limit(store, folder.place, 4 * SIZE + 4000, grace_s=0.0)
     assert done is not None
     assert [entry.key for entry in done.removed] == keys[3:6]
     assert set(store.keys()) == {scores, *keys[:3]}
     assert store.count_bytes() <= 4 * SIZE + 4000
-    assert enforce_limit(store, folder.storage, 4 * SIZE + 4000, grace_s=0.0) is None
-    done = enforce_limit(store, folder.storage, 0, grace_s=0.0)
+    assert enforce_limit(store, folder.place, 4 * SIZE + 4000, grace_s=0.0) is None
+    done = enforce_limit(store, folder.place, 0, grace_s=0.0)
     assert done is not None
     assert {entry.key for entry in done.removed} == {keys[0], keys[1]}
     assert set(store.keys()) == {scores, keys[2]}
@@ -227,7 +227,7 @@ def test_what_is_used_after_the_plan_stays(
         return original(self, entry)
 
     monkeypatch.setattr(Store, "remove", find_first)
-    done = enforce_limit(store, folder.storage, 0, grace_s=0.0)
+    done = enforce_limit(store, folder.place, 0, grace_s=0.0)
     assert done is not None
     assert [entry.key for entry in done.removed] == [keys[1]]
     assert set(store.keys()) == {keys[0]}
@@ -236,7 +236,7 @@ def test_what_is_used_after_the_plan_stays(
 def test_one_process_evicts_at_a_time(folder: StudyFolder) -> None:
     store = Store(str(folder.store))
     use_at(store, commit(store, "old"), 1000.0)
-    thread = threading.Thread(target=enforce_limit, args=(store, folder.storage, 0, 0.0))
+    thread = threading.Thread(target=enforce_limit, args=(store, folder.place, 0, 0.0))
     with store.eviction():
         thread.start()
         thread.join(0.2)
@@ -250,6 +250,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from distprune.library.eviction import enforce_limit
+from distprune.library.study_folder import StudyStorage
 from distprune.store.key import content_key
 from distprune.store.store import Store
 
@@ -263,7 +264,7 @@ end, number, removed = time.monotonic() + seconds, 0, 0
 while time.monotonic() < end:
     number += 1
     store.commit(content_key([name, number]), write, {"stage": "retrain", "number": number})
-    done = enforce_limit(store, storage, limit, grace_s=0.0)
+    done = enforce_limit(store, StudyStorage(storage), limit, grace_s=0.0)
     removed += len(done.removed) if done else 0
     entry = store.find(content_key([name, max(1, number - 3)]))
     assert entry is None or entry.num_bytes == size

@@ -39,7 +39,7 @@ from distprune.library.pins import (
     find_session,
     find_studies,
 )
-from distprune.library.study_folder import StudyFolder
+from distprune.library.study_folder import StudyFolder, StudyStorage
 from distprune.methods.ticket import Evidence
 from distprune.search.driver_lease import hold_study
 from distprune.store.inventory import EntrySummary
@@ -253,7 +253,7 @@ SHARED = {f"{stage} of mine" for stage in SHARED_STAGES}
 
 
 def test_a_study_under_way_keeps_what_going_on_needs(folder: StudyFolder) -> None:
-    pins = find_pins(folder.storage, ENTRIES)
+    pins = find_pins(folder.place, ENTRIES)
     best = {weights(0, 2), weights(0, 4), weights(0, 6)}
     assert set(pins.reasons) == best | {weights(1, 2)} | SHARED
     assert pins.reasons[weights(0, 2)] == "best so far of mine"
@@ -266,12 +266,12 @@ def test_a_study_under_way_keeps_what_going_on_needs(folder: StudyFolder) -> Non
 
 def test_a_study_that_is_over_keeps_its_library_only(folder: StudyFolder) -> None:
     write_history(folder, [TrialEnded(1, 300.0, Outcome.STOPPED)])
-    assert set(find_pins(folder.storage, ENTRIES).reasons) >= SHARED  # it has no leaderboard yet
+    assert set(find_pins(folder.place, ENTRIES).reasons) >= SHARED  # it has no leaderboard yet
     finish(folder, counted=1)  # of an earlier session, before the study was extended
-    assert set(find_pins(folder.storage, ENTRIES).reasons) >= SHARED
+    assert set(find_pins(folder.place, ENTRIES).reasons) >= SHARED
     finish(folder, counted=2)
     write_evidence(folder, 0.2, weights(0, 2))
-    pins = find_pins(folder.storage, ENTRIES)
+    pins = find_pins(folder.place, ENTRIES)
     assert set(pins.reasons) == {weights(0, 2), "evaluation", "pretrained"}
     assert set(pins.reasons.values()) == {"mask library of mine"}
     assert weights(0, 4) in pins.known
@@ -281,7 +281,7 @@ def test_a_study_that_is_running_is_not_over(folder: StudyFolder) -> None:
     write_history(folder, [TrialEnded(1, 300.0, Outcome.STOPPED)])
     finish(folder, counted=2)
     with hold_study(folder.lease, folder.name):
-        pins = find_pins(folder.storage, ENTRIES)
+        pins = find_pins(folder.place, ENTRIES)
     assert set(pins.reasons) >= SHARED
     assert (pins.in_use_since, pins.running) == (math.inf, ("mine",))  # no trial is on its way
 
@@ -289,9 +289,9 @@ def test_a_study_that_is_running_is_not_over(folder: StudyFolder) -> None:
 def test_what_running_trials_used_since_they_last_spoke_is_in_use(folder: StudyFolder) -> None:
     with hold_study(folder.lease, folder.name):
         os.utime(folder.lease, (150.0, 150.0))
-        assert find_pins(folder.storage, []).in_use_since == 210.0 - CLOCK_SLACK_S
+        assert find_pins(folder.place, []).in_use_since == 210.0 - CLOCK_SLACK_S
         os.utime(folder.lease, (1150.0, 1150.0))  # an earlier session left the trial unfinished
-        assert find_pins(folder.storage, []).in_use_since == 1150.0 - CLOCK_SLACK_S
+        assert find_pins(folder.place, []).in_use_since == 1150.0 - CLOCK_SLACK_S
 
 
 def test_the_trial_that_has_been_silent_for_longest_counts(folder: StudyFolder) -> None:
@@ -301,7 +301,7 @@ def test_the_trial_that_has_been_silent_for_longest_counts(folder: StudyFolder) 
     os.utime(folder.history, (210.0, 210.0))
     with hold_study(folder.lease, folder.name):
         os.utime(folder.lease, (50.0, 50.0))
-        assert find_pins(folder.storage, []).in_use_since == 102.0 - CLOCK_SLACK_S
+        assert find_pins(folder.place, []).in_use_since == 102.0 - CLOCK_SLACK_S
 
 
 def test_a_driver_whose_clock_is_ahead_is_understood(folder: StudyFolder) -> None:
@@ -309,16 +309,16 @@ def test_a_driver_whose_clock_is_ahead_is_understood(folder: StudyFolder) -> Non
         os.utime(folder.lease, (50.0, 50.0))
         for file_system_time, expected in ((110.0, 110.0), (900.0, 210.0)):
             os.utime(folder.history, (file_system_time, file_system_time))
-            in_use_since = find_pins(folder.storage, []).in_use_since
+            in_use_since = find_pins(folder.place, []).in_use_since
             assert in_use_since == expected - CLOCK_SLACK_S
 
 
 def test_a_study_before_its_first_trial_keeps_what_it_shares(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path, "mine")
     write_environment(folder)
-    assert set(find_pins(tmp_path, ENTRIES).reasons) == SHARED
+    assert set(find_pins(StudyStorage(tmp_path), ENTRIES).reasons) == SHARED
     folder.environment.write_text('{"study_id": "x"}')  # before it looked at data and hardware
-    assert find_pins(tmp_path, ENTRIES).reasons == {}
+    assert find_pins(StudyStorage(tmp_path), ENTRIES).reasons == {}
 
 
 def test_a_study_that_was_set_aside_keeps_its_library(tmp_path: Path) -> None:
@@ -329,9 +329,9 @@ def test_a_study_that_was_set_aside_keeps_its_library(tmp_path: Path) -> None:
     write_environment(folder)
     write_history(folder, make_events(0, [0.8, 0.8], Reference(0.9, 0.5))[:2])
     write_evidence(folder, 0.2, weights(0, 2))
-    assert set(find_pins(tmp_path, ENTRIES).reasons) > SHARED
+    assert set(find_pins(StudyStorage(tmp_path), ENTRIES).reasons) > SHARED
     open_study(make_study(), folder, fresh=True)
-    pins = find_pins(tmp_path, ENTRIES)
+    pins = find_pins(StudyStorage(tmp_path), ENTRIES)
     assert set(pins.reasons) == {weights(0, 2), "evaluation", "pretrained"}
     (reason,) = set(pins.reasons.values())
     assert reason.startswith("mask library of synthetic.before-")
@@ -342,8 +342,8 @@ def test_studies_are_told_from_other_folders(folder: StudyFolder) -> None:
     (folder.storage / "notes").mkdir()
     (folder.storage / "masks").write_text("a file")
     write_evidence(StudyFolder(folder.storage, "shared by a friend"), 0.5, "theirs")
-    assert [f.name for f in find_studies(folder.storage)] == ["mine", "shared by a friend"]
-    assert find_pins(folder.storage, []).reasons["theirs"] == "mask library of shared by a friend"
+    assert [f.name for f in find_studies(folder.place)] == ["mine", "shared by a friend"]
+    assert find_pins(folder.place, []).reasons["theirs"] == "mask library of shared by a friend"
 
 
 @pytest.mark.parametrize("damage", ["evidence", "history", "environment", "study.yaml"])
@@ -359,13 +359,13 @@ def test_what_cannot_be_read_is_an_error(folder: StudyFolder, damage: str) -> No
     else:
         folder.configuration.write_text("milestones: [0.2,\n  ")
     with pytest.raises(StorageError, match=rf"study .*mine: .*{damage}.* nothing is removed") as e:
-        find_pins(folder.storage, ENTRIES)
+        find_pins(folder.place, ENTRIES)
     assert "\n" not in str(e.value)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read"):
-        find_pins(tmp_path / "nowhere", [])
+        find_pins(StudyStorage(tmp_path / "nowhere"), [])
 
 
 HOLDER = """

@@ -20,7 +20,12 @@ from huggingface_hub.errors import (
 )
 
 from distprune.errors import CheckpointError
-from distprune.models.source import fingerprint_checkpoint, locate_checkpoint
+from distprune.models.source import (
+    find_present,
+    fingerprint_checkpoint,
+    locate_checkpoint,
+    measure_download,
+)
 from tests.test_imports import find_heavy_imports
 
 RESPONSE: Any = SimpleNamespace(headers={}, request=None)
@@ -172,3 +177,77 @@ def test_checkpoints_differ(mlm_checkpoint: Path, body_checkpoint: Path) -> None
 
 def test_locating_imports_no_framework() -> None:
     assert find_heavy_imports("import distprune.models.checkpoint") == []
+
+
+class TestPresence:
+    """Whether a checkpoint is on this machine is found out without a download."""
+
+    def test_local_folder_is_there(
+        self, mlm_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answer_hub(monkeypatch, AssertionError("the hub must not be asked"))
+        assert find_present(str(mlm_checkpoint)) == mlm_checkpoint
+
+    def test_missing_folder_is_refused(self) -> None:
+        with pytest.raises(CheckpointError, match="does not exist"):
+            find_present("./nowhere")
+
+    @pytest.mark.parametrize("missing", ["", "model.safetensors", "config.json"])
+    def test_hub_id_is_there_when_its_cache_is_whole(
+        self, mlm_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+    ) -> None:
+        folder = tmp_path / "copy"
+        shutil.copytree(mlm_checkpoint, folder)
+        if missing:
+            (folder / missing).unlink()
+        asked = {}
+
+        def snapshot_download(name: str, **options: Any) -> str:
+            asked.update(options, name=name)
+            return str(folder)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+        assert find_present("org/model@v2") == (None if missing else folder)
+        assert asked == {"name": "org/model", "revision": "v2", "local_files_only": True}
+
+    def test_hub_id_that_was_never_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def snapshot_download(name: str, **options: Any) -> str:
+            raise LocalEntryNotFoundError("not cached")
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+        assert find_present("org/model") is None
+
+    @pytest.mark.parametrize(
+        ("names", "num_bytes"),
+        [
+            (("model.safetensors", "pytorch_model.bin", "config.json", "tf_model.h5"), 101),
+            (("pytorch_model.bin", "config.json", "tf_model.h5"), 11),
+        ],
+    )
+    def test_download_is_measured(
+        self, names: tuple[str, ...], num_bytes: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes = {
+            "model.safetensors": 100,
+            "pytorch_model.bin": 10,
+            "config.json": 1,
+            "tf_model.h5": 1000,
+        }
+        files = [SimpleNamespace(rfilename=name, size=sizes[name]) for name in names]
+
+        class Hub:
+            def model_info(self, name: str, **options: Any) -> Any:
+                assert (name, options["revision"]) == ("org/model", "v2")
+                return SimpleNamespace(siblings=files)
+
+        monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+        assert measure_download("org/model@v2") == num_bytes
+
+    def test_hub_that_cannot_be_reached(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Hub:
+            def model_info(self, name: str, **options: Any) -> Any:
+                raise ConnectionResetError("reset")
+
+        monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+        with pytest.raises(CheckpointError, match="the hub cannot be reached"):
+            measure_download("org/model")

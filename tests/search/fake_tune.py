@@ -79,11 +79,16 @@ class FakeTrial(SimpleNamespace):
         return id(self)
 
 
+class FakeActorManager:
+    """What of Tune's actor manager is changed: its class."""
+
+
 class FakeController:
     """What of Tune's controller our schedulers look at and change."""
 
     def __init__(self) -> None:
         self._actor_cache: Any = _ObjectCache(may_keep_one=True)
+        self._actor_manager = FakeActorManager()
         self._trial_to_actor: dict[Any, Any] = {}
         self._trials_to_cache: set[Any] = set()
 

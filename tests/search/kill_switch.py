@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from optuna.storages.journal import JournalFileBackend
-
 from distprune.library.history import History
+from distprune.search.optuna_journal import JournalFile
 
 
 class KilledError(BaseException):
@@ -47,9 +46,7 @@ def count_writes(num_left: int | None = None) -> Iterator[KillSwitch]:
     switch = KillSwitch(num_left)
     with (
         patch.object(History, "append", switch.guard(History.append)),
-        patch.object(
-            JournalFileBackend, "append_logs", switch.guard(JournalFileBackend.append_logs)
-        ),
+        patch.object(JournalFile, "flush", switch.guard(JournalFile.flush)),
         patch("os.fsync"),
     ):
         yield switch

@@ -8,12 +8,16 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
 
-from distprune.errors import ConfigError, DivergedTrialError
+from distprune.errors import ConfigError, DivergedTrialError, StageError
+from distprune.search import stage_broker
+from distprune.search.cluster import Capacity
 from distprune.search.spec import ResourcesSpec
 from distprune.search.stage_broker import (
     TASK_RETRIES,
@@ -24,6 +28,7 @@ from distprune.search.stage_broker import (
     start_broker,
 )
 from distprune.search.stage_queue import Urgency
+from distprune.search.termination import PreemptedError
 from distprune.store.store import Store
 from distprune.tasks.spec import TaskSpec
 from distprune.trial.request import StageRequest
@@ -42,21 +47,27 @@ def store(tmp_path: Path) -> Store:
 class CountingBroker(StageBroker.__ray_metadata__.modified_class):  # type: ignore[misc]
     """The broker outside an actor; it counts the stages that it would start on Ray."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, ResourcesSpec(), 1)
+    def __init__(self, store: Store, slots: int = 2) -> None:
+        self.slots, self.nodes = slots, "ab"
+        super().__init__(store, ResourcesSpec())
         self.started: list[str] = []
+        self.seeds: list[Any] = []
         self.error: Exception | None = None
+        self.failures: list[Exception] = []
         self.num_running = self.most_running = 0
 
-    def _count_slots(self) -> int:
-        return 2
+    def _measure_capacity(self) -> Capacity:
+        return Capacity(self.slots, shared_cpus=1, node_gpus=0, nodes=frozenset(self.nodes))
 
-    async def _run(self, request: StageRequest, cpus: int) -> bool:
+    async def _submit(self, request: StageRequest) -> bool:
         self.started.append(request.stage)
+        self.seeds.append(request.settings["seed"])
         self.num_running += 1
         self.most_running = max(self.most_running, self.num_running)
         await asyncio.sleep(0.01)
         self.num_running -= 1
+        if self.failures:
+            raise self.failures.pop(0)
         if self.error is not None:
             raise self.error
         self._store.commit(request.key, lambda folder: None, request.identity)
@@ -115,23 +126,121 @@ def test_no_more_stages_run_than_there_is_room_for(store: Store) -> None:
 
 
 def test_stage_starts_in_the_turn_of_its_most_urgent_trial(store: Store) -> None:
-    broker = CountingBroker(store)
+    broker = CountingBroker(store, slots=1)
 
     async def ask_all() -> list[bool]:
         waiting = [broker.ensure(make_request(seed), LATE) for seed in range(4)]
         return await asyncio.gather(*waiting, broker.ensure(make_request(3), SOON))
 
     asyncio.run(ask_all())
-    committed = sorted(
-        (make_request(seed).key for seed in range(4)), key=lambda key: broker_time(store, key)
-    )
-    assert committed[-1] == make_request(2).key
+    assert broker.seeds == [0, 3, 1, 2]
 
 
-def broker_time(store: Store, key: str) -> str:
-    entry = store.find(key)
-    assert entry is not None
-    return entry.manifest.created
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the broker look at the cluster often, and start lost stages again at once."""
+    monkeypatch.setattr(stage_broker, "LOOK_S", 0.02)
+    monkeypatch.setattr(stage_broker, "PAUSES_S", (0.0,))
+
+
+def crash() -> Exception:
+    return ray.exceptions.WorkerCrashedError()
+
+
+def lose_node() -> Exception:
+    return ray.exceptions.NodeDiedError("the node is gone")
+
+
+@pytest.mark.usefixtures("hurried")
+class TestLosses:
+    def test_what_is_lost_with_nodes_starts_again_however_often(self, store: Store) -> None:
+        """Preempted nodes are not the fault of a stage."""
+        broker = CountingBroker(store)
+        broker.failures = [lose_node(), PreemptedError("SIGTERM")] * 5
+        broker.failures += [crash() for _ in range(TASK_RETRIES)]
+        answers = asyncio.run(ask(broker, make_request()))
+        assert answers == [True, *[False] * (NUM_ASKING - 1)]
+        assert len(broker.started) == 1 + 2 * 5 + TASK_RETRIES
+
+    @pytest.mark.parametrize("num_crashes", [TASK_RETRIES, TASK_RETRIES + 1])
+    def test_stage_that_crashes_its_workers_fails_for_all(
+        self, num_crashes: int, store: Store
+    ) -> None:
+        broker = CountingBroker(store)
+        broker.failures = [crash() for _ in range(num_crashes)]
+        answers = asyncio.run(ask(broker, make_request()))
+        if num_crashes <= TASK_RETRIES:
+            assert answers == [True, *[False] * (NUM_ASKING - 1)]
+            return
+        assert {type(answer) for answer in answers} == {StageError}
+        assert "its worker died 4 times (WorkerCrashedError)" in str(answers[0])
+        assert "\n" not in str(answers[0])
+
+    def test_stage_without_memory_is_told_so(self, store: Store) -> None:
+        broker = CountingBroker(store)
+        broker.failures = [ray.exceptions.OutOfMemoryError("killed") for _ in range(9)]
+        (answer, *_) = asyncio.run(ask(broker, make_request()))
+        assert "ran out of memory 4 times" in str(answer)
+        assert "resources.stage_memory_mib" in str(answer)
+
+    def test_crashes_about_when_a_node_was_lost_do_not_count(self, store: Store) -> None:
+        """The processes of a node that is shut down die one by one before it is gone."""
+        broker = CountingBroker(store)
+        broker.failures = [crash() for _ in range(3 * TASK_RETRIES)]
+
+        async def lose_a_node() -> list[Any]:
+            asking = asyncio.ensure_future(ask(broker, make_request()))
+            while not broker.started:
+                await asyncio.sleep(0.0)
+            broker.nodes = "b"
+            return await asking
+
+        assert asyncio.run(lose_a_node()) == [True, *[False] * (NUM_ASKING - 1)]
+
+    def test_stages_that_wait_start_when_the_cluster_grows(self, store: Store) -> None:
+        """Also where no stage ends meanwhile."""
+        broker = CountingBroker(store, slots=1)
+        running = asyncio.Event()
+
+        async def submit(request: StageRequest) -> bool:
+            broker.num_running += 1
+            if broker.num_running == 3:
+                running.set()
+            await running.wait()
+            return True
+
+        async def grow() -> list[Any]:
+            broker._submit = submit
+            asking = asyncio.ensure_future(ask(broker, *(make_request(seed) for seed in range(3))))
+            await asyncio.sleep(0.1)
+            assert broker.num_running == 1
+            broker.slots = 3
+            return await asyncio.wait_for(asking, 10)
+
+        assert asyncio.run(grow()).count(True) == 3
+
+    def test_cluster_that_does_not_answer_for_a_while_is_taken_as_it_was(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = CountingBroker(store)
+        broker.failures = [crash()]
+        monkeypatch.setattr(
+            broker, "_measure_capacity", Mock(side_effect=RuntimeError("no answer"))
+        )
+        assert asyncio.run(ask(broker, make_request()))[0] is True
+
+
+def test_storage_that_is_slow_to_answer_holds_up_nobody(store: Store) -> None:
+    broker = CountingBroker(store, slots=4)
+    all_ask = Barrier(4)
+
+    def has(key: str) -> bool:
+        all_ask.wait(30)  # raises unless all four are asked at a time
+        return False
+
+    broker._store = Mock(wraps=store, has=has)
+    answers = asyncio.run(ask(broker, *(make_request(seed) for seed in range(4))))
+    assert answers.count(True) == 4
 
 
 def make_prepare_request(checkpoint: Path, task: Path, max_length: int) -> StageRequest:
@@ -179,8 +288,26 @@ class TestOnRay:
         with ThreadPoolExecutor(3) as pool:
             waiting = [pool.submit(executor.ensure, make_request()) for _ in range(3)]
             errors = [task.exception() for task in waiting]
+        assert all(isinstance(error, StageError) for error in errors), errors
         assert all("WorkerCrashed" in str(error) for error in errors), errors
         assert store.count_attempts() == 1 + TASK_RETRIES
+
+    def test_stage_whose_worker_is_told_to_end_runs_elsewhere(self, tmp_path: Path) -> None:
+        """SIGTERM before the stage was computed; that costs it none of its tries."""
+        store = TerminatedStore(str(tmp_path / "store"), terminations=2)
+        executor = RayExecutor(start_broker(store, ResourcesSpec()), store)
+        assert executor.ensure(make_request())
+        assert store.count_attempts() == 3
+        assert [*store.keys()] == [make_request().key]
+        assert not list((tmp_path / "store" / "leases").glob("*.json"))
+
+    def test_stage_gets_the_memory_that_it_asks_for(self, tmp_path: Path) -> None:
+        store = Store(str(tmp_path / "store"))
+        resources = ResourcesSpec(stage_memory_mib=10, trial_memory_mib=64)
+        seen = MemoryStore(store.root)
+        executor = RayExecutor(start_broker(seen, resources), seen)
+        executor.ensure(make_request())
+        assert (tmp_path / "memory").read_text() == str(10 << 20)
 
     def test_error_of_a_stage_is_told_with_its_traceback(self, tmp_path: Path) -> None:
         store = FailingStore(str(tmp_path / "store"))
@@ -241,6 +368,31 @@ class FragileStore(EventfulStore):
     def happen(self) -> None:
         if self.count_attempts() <= self._deaths:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TerminatedStore(EventfulStore):
+    """Tells the first few workers that compute a stage to end at once."""
+
+    def __init__(self, root: str, terminations: int) -> None:
+        super().__init__(root)
+        self._terminations = terminations
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TerminatedStore, (self.root, self._terminations)
+
+    def happen(self) -> None:
+        if self.count_attempts() <= self._terminations:
+            for _ in range(2):  # the second one ends the grace
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.05)
+
+
+class MemoryStore(EventfulStore):
+    """Writes down the memory that Ray granted to a stage."""
+
+    def happen(self) -> None:
+        granted = ray.get_runtime_context().get_assigned_resources()["memory"]
+        Path(self.root).with_name("memory").write_text(str(int(granted)))
 
 
 class FailingStore(EventfulStore):

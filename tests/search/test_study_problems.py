@@ -188,7 +188,9 @@ def test_target_sparsity_lies_between_nothing_and_everything(sparsity: Any) -> N
         ({"start_with": ["x"]}, "start_with.0"),
         ({"start_with": {"pruning.mixing.coefficient": 0.5}}, "start_with"),
         ({"storage": ""}, "storage"),
-        ({"storage": "s3://bucket/studies"}, "storage"),
+        ({"storage": "s3://"}, "storage"),
+        ({"storage": "s3://bucket/studies?versionId=3"}, "storage"),
+        ({"storage": "s3://key:secret@bucket/studies"}, "storage"),
         ({"trial": [1]}, "trial"),
         ({"trial": None}, "trial"),
         ({"name": "store"}, "name"),
@@ -226,3 +228,14 @@ def test_nothing_given() -> None:
         "name: missing; give it a value",
         "trial: missing; give it a value",
     ]
+
+
+@pytest.mark.parametrize("uri", ["http://me:topsecret@host:5000", "https://topsecret@host"])
+def test_tracking_server_with_a_password_is_refused_and_not_told(uri: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_study(study_values(tracking={"uri": uri}))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("tracking.uri: 'http")
+    assert "***@host" in line
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in line
+    assert "topsecret" not in line

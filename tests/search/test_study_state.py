@@ -11,7 +11,12 @@ import yaml
 
 from distprune.errors import StorageError, StudyExistsError
 from distprune.library.study_folder import StudyFolder
-from distprune.search.study_state import open_study
+from distprune.search.study_state import (
+    DECIDING_SETTINGS,
+    FREE_SETTINGS,
+    describe_continuation,
+    open_study,
+)
 from tests.search.synthetic import make_study, open_ledger, trial_values
 
 
@@ -139,3 +144,62 @@ def test_storage_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="file"):
         open_study(make_study(), StudyFolder(tmp_path / "file", "synthetic"), fresh=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "meaning"),
+    [
+        ({"seed": 4}, "its trials were proposed by one sampler"),
+        ({"milestones": [0.3, 0.6]}, "its trials are compared at the same sparsities"),
+        ({"stopping": None}, "its trials were stopped by one rule"),
+        ({"trial": trial_values() | {"seed": 1}}, "its trials are compared with one dense model"),
+        (
+            {"trial": trial_values(mixing={"coefficient": {"uniform": [0.0, 0.5]}})},
+            "its trials were drawn from one search space",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_refusal_says_what_the_change_means(
+    change: dict[str, Any], meaning: str, folder: StudyFolder
+) -> None:
+    with pytest.raises(StudyExistsError) as caught:
+        open_study(make_study(**change), folder, fresh=False)
+    assert f"), and {meaning}; undo the change" in str(caught.value)
+
+
+def test_each_reason_is_said_once(folder: StudyFolder) -> None:
+    with pytest.raises(StudyExistsError) as caught:
+        open_study(make_study(seed=4, start_with=[{}]), folder, fresh=False)
+    assert str(caught.value).count("proposed by one sampler") == 1
+
+
+def test_every_setting_of_a_study_is_free_or_says_why_it_is_not() -> None:
+    free, deciding = set(FREE_SETTINGS), {name.split(".")[0] for name in DECIDING_SETTINGS}
+    assert not free & deciding
+    assert free | deciding | {"name"} == set(make_study().spec.model_dump())
+
+
+def test_free_changes_are_told_with_what_they_mean(folder: StudyFolder) -> None:
+    study = make_study(num_trials=50, resources={"max_concurrent": 1})
+    assert describe_continuation(study, folder) == (
+        "num_trials: 6 is now 50; it decides how many trials there are in all",
+        "resources.max_concurrent: None is now 1; it decides what the study may use, not what it "
+        "finds",
+    )
+    open_study(study, folder, fresh=False)
+    assert describe_continuation(study, folder) == ()
+
+
+def test_setting_that_an_older_version_did_not_have_has_not_changed(folder: StudyFolder) -> None:
+    stored = yaml.safe_load(folder.configuration.read_text())
+    del stored["resources"]["autoscale_cpus"]
+    folder.configuration.write_text(yaml.safe_dump(stored))
+    assert describe_continuation(make_study(), folder) == ()
+
+
+def test_study_that_has_not_begun_has_not_changed(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "synthetic")
+    assert describe_continuation(make_study(), folder) == ()
+    open_study(make_study(num_trials=3), folder, fresh=False)
+    assert describe_continuation(make_study(), folder) == ()

@@ -130,7 +130,7 @@ def spec(mlm_checkpoint: Path, tasks: dict[str, TaskSpec]) -> TrialSpec:
 
 @pytest.fixture
 def place(tmp_path: Path) -> TransferSurroundings:
-    return TransferSurroundings(tmp_path / "store", ResourcesSpec(cpus_per_stage=1))
+    return TransferSurroundings(str(tmp_path / "store"), ResourcesSpec(cpus_per_stage=1))
 
 
 def name(mask: Mask, name: str = "first", home: str | None = None) -> NamedMask:
@@ -323,6 +323,6 @@ def test_transfer_on_ray_is_what_one_process_computes(
         yield SequentialSession(CountingExecutor(store))
 
     monkeypatch.setattr(module, "open_stage_session", open_session)
-    here = TransferSurroundings(tmp_path / "other", ResourcesSpec(cpus_per_stage=1))
+    here = TransferSurroundings(str(tmp_path / "other"), ResourcesSpec(cpus_per_stage=1))
     expected, _ = run_transfer(transfer, here, Recorder())
     assert table == expected

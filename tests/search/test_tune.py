@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from ray.tune.execution.tune_controller import TuneController
 
 from distprune.errors import StorageError
 from distprune.library.history import Event, History, Outcome, TrialEnded, read_trials
 from distprune.library.study_folder import StudyFolder
 from distprune.search import study as study_module
+from distprune.search import tune_adapters
 from distprune.search.ledger import Ledger
 from distprune.search.study import Session, _run_trials
 from distprune.search.study_file import Study
@@ -108,6 +113,85 @@ def test_trial_whose_process_always_dies_fails_alone(folder: StudyFolder) -> Non
     assert [end.message for end in ends if end.message] == [
         "the trial's process died again and again"
     ]
+
+
+def test_process_that_died_while_it_was_kept_costs_no_trial(
+    folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node is lost with processes that wait there for the next trial."""
+    kept, killed = tmp_path / "kept", tmp_path / "killed"
+
+    def walk(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
+        if config["number"] == 0:
+            kept.write_text(str(os.getpid()))
+        if config["number"] == 1:
+            while not kept.exists():
+                time.sleep(0.05)
+            time.sleep(1.5)  # the process of trial 0 is kept by now
+            os.kill(int(kept.read_text()), signal.SIGKILL)
+            time.sleep(0.5)
+            killed.touch()
+        walk_synthetic(config, surroundings)
+
+    def count(resources: Any) -> int:
+        return 1 if kept.exists() and not killed.exists() else 2
+
+    monkeypatch.setattr(study_module, "count_concurrent", count)
+    monkeypatch.setattr(tune_adapters, "LOOK_S", 0.05)
+    study = make_study(num_trials=5, stopping=None)
+    run(study, folder, walk)
+    assert killed.exists()
+    trials = read_trials(History(folder.history).events())
+    assert [r.end.outcome for r in trials.values() if r.end] == [Outcome.COMPLETED] * 5
+    check_values(study, folder)
+
+
+def test_more_trials_run_as_the_cluster_grows(
+    folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, room = tmp_path / "begun", [1]
+    begun.mkdir()
+
+    def walk(config: dict[str, Any], surroundings: TrialSurroundings) -> None:
+        (begun / str(config["number"])).touch()
+        end = time.monotonic() + 30.0
+        while config["number"] < 3 and len(list(begun.iterdir())) < 3:
+            assert time.monotonic() < end, "three trials never ran at a time"
+            time.sleep(0.02)
+        walk_synthetic(config, surroundings)
+
+    def count(resources: Any) -> int:
+        room[0] = 3 if list(begun.iterdir()) else room[0]
+        return room[0]
+
+    monkeypatch.setattr(study_module, "count_concurrent", count)
+    monkeypatch.setattr(tune_adapters, "LOOK_S", 0.05)
+    study = make_study(num_trials=4, stopping=None)
+    run(study, folder, walk)
+    check_values(study, folder)
+
+
+def test_tune_writes_its_state_once(folder: StudyFolder) -> None:
+    """A study goes on from its history; nothing of Tune's is read again."""
+    written = []
+    save = TuneController.save_to_dir
+
+    def count(controller: TuneController) -> None:
+        written.append(controller)
+        save(controller)
+
+    with patch.object(TuneController, "save_to_dir", count):
+        run(make_study(num_trials=2, **ONE_AT_A_TIME), folder)
+    assert len(written) == 1
+
+
+def test_full_disk_below_tunes_own_files_is_told_in_one_line(folder: StudyFolder) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        patch.object(TuneController, "setup_experiments", side_effect=full),
+        pytest.raises(StorageError, match=r"cannot write files of Ray Tune.*; free some space"),
+    ):
+        run(make_study(num_trials=2, **ONE_AT_A_TIME), folder)
 
 
 def walk_on_full_disk(config: dict[str, Any], surroundings: TrialSurroundings) -> None:

@@ -6,6 +6,7 @@ import math
 import pickle
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from ray.tune.search import Searcher
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from distprune.library.history import MilestoneReached
+from distprune.search import tune_adapters
+from distprune.search.ledger import Assignment
 from distprune.search.spec import StoppingSpec
 from distprune.search.tune_adapters import (
     FAILURE,
@@ -32,6 +35,7 @@ from distprune.search.tune_adapters import (
 from distprune.trial.results import MilestoneReport
 from tests.search.fake_tune import make_controller, make_trial
 from tests.search.successive_halving import SuccessiveHalving
+from tests.search.synthetic import make_study
 
 FAILED = {OBJECTIVE: math.nan, f"{FAILURE}/outcome": "diverged", f"{FAILURE}/message": "nan"}
 
@@ -67,7 +71,9 @@ def run_both(study: dict[str, Any]) -> tuple[MilestoneASHA, SuccessiveHalving, l
     )
     running = []
     for number, objectives in enumerate(study["trials"]):
-        trial = make_trial(f"id-{number}", number=number, left=list(objectives))
+        trial = make_trial(
+            f"id-{number}", number=number, config={"number": number}, left=list(objectives)
+        )
         scheduler.on_trial_add(make_controller(), trial)
         running.append(trial)
     reports = []
@@ -119,6 +125,29 @@ def test_rungs_are_the_same_after_replay(study: dict[str, Any]) -> None:
     assert read_rungs(again) == read_rungs(scheduler)
 
 
+@given(report_orders(), st.data())
+def test_trial_that_starts_again_is_judged_as_before(
+    study: dict[str, Any], data: st.DataObject
+) -> None:
+    """Also after others came to its rungs, with better results; and it is recorded once."""
+    scheduler, _, reports = run_both(study)
+    stopping = study["stopping"]
+    judge = SuccessiveHalving(
+        stopping.reduction_factor, stopping.grace_milestones, study["num_milestones"]
+    )
+    expected = [judge.goes_on(event.report.milestone, event.report.objective) for event in reports]
+    going_on = data.draw(st.sets(st.sampled_from(range(len(study["trials"])))))
+    again = MilestoneASHA(stopping, study["num_milestones"])
+    again.replay(reports, going_on)
+    for event, goes_on in zip(reports, expected, strict=True):
+        if event.number in going_on:
+            trial: Any = make_trial(f"again-{event.number}", config={"number": event.number})
+            result = {MILESTONE: event.report.milestone, OBJECTIVE: event.report.objective}
+            decision = again.on_trial_result(None, trial, result)
+            assert decision == (TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+    assert read_rungs(again) == read_rungs(scheduler)
+
+
 def test_successive_halving_by_hand() -> None:
     """Of five trials with η = 2, those below the median of their predecessors stop."""
     halving = SuccessiveHalving(reduction_factor=2, grace_milestones=1, num_milestones=4)
@@ -132,7 +161,7 @@ def test_successive_halving_by_hand() -> None:
 @pytest.mark.parametrize("milestone", range(1, 4))
 def test_failure_stops_at_once_and_leaves_no_trace(milestone: int) -> None:
     scheduler = MilestoneASHA(StoppingSpec(), 4)
-    trial: Any = make_trial("id-0")
+    trial: Any = make_trial("id-0", config={"number": 0})
     scheduler.on_trial_add(make_controller(), trial)
     for earlier in range(1, milestone):
         scheduler.on_trial_result(None, trial, {MILESTONE: earlier, OBJECTIVE: 0.5})
@@ -167,6 +196,29 @@ class RecordingLedger:
 def test_searcher_has_no_more_trials_once_the_ledger_has_none() -> None:
     ledger: Any = RecordingLedger()
     assert LedgerSearcher(ledger).suggest("id-0") == Searcher.FINISHED
+
+
+def test_searcher_hands_out_what_the_cluster_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune_adapters, "LOOK_S", 0.0)
+    room = [1]
+    ledger: Any = RecordingLedger()
+    ledger.assign = lambda: Assignment(0, make_study().base)
+    searcher = LedgerSearcher(ledger, lambda: room[0])
+    handed_out = []
+    for step in range(4):
+        room[0] = (1, 1, 3, 3)[step]
+        handed_out.append(searcher.suggest(f"id-{step}") is not None)
+    assert handed_out == [True, False, True, True]
+    searcher.on_trial_complete("id-0", {MILESTONE: 1})
+    assert [searcher.suggest("a") is not None, searcher.suggest("b") is not None] == [True, False]
+
+
+def test_searcher_goes_on_with_what_it_knew_while_the_cluster_does_not_answer() -> None:
+    ledger: Any = RecordingLedger()
+    ledger.assign = lambda: Assignment(0, make_study().base)
+    searcher = LedgerSearcher(ledger, Mock(side_effect=RuntimeError("no answer")))
+    assert searcher.suggest("id-0") is not None
+    assert searcher.suggest("id-1") is None
 
 
 def test_searcher_knows_only_the_trials_that_it_handed_out() -> None:

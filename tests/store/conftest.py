@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from distprune.store import objects
 from distprune.store.key import JSON, content_key
 from distprune.store.store import Store
 
@@ -31,6 +32,13 @@ def list_files(folder: Path) -> list[str]:
         for path in folder.rglob("*")
         if path.is_file() and path.name != "guard"
     )
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up at once on a storage in trouble; the tests of patience set it themselves."""
+    monkeypatch.setattr(objects, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(objects, "FIRST_PATIENCE_S", 0.0)
 
 
 @pytest.fixture

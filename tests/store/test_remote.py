@@ -135,7 +135,9 @@ def test_an_upload_that_fails_leaves_nothing(
         return original(self, source, target, **options)
 
     monkeypatch.setattr(type(filesystem), "put_file", fail_second)
-    with pytest.raises(StorageError, match=r"storage 'memory://.*cannot commit entry .*lost"):
+    with pytest.raises(
+        StorageError, match=r"storage 'memory://.*cannot upload .*lost; check its address"
+    ):
         remote_store.commit(KEY, write_two_files, RECORD)
     assert list_objects(remote_store) == []
     assert not remote_store.has(KEY)
@@ -149,7 +151,7 @@ def test_check_writable_tells_what_the_file_system_says(
         raise RuntimeError("Unable to locate\ncredentials")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", refuse)
-    with pytest.raises(StorageError, match="Unable to locate credentials; check the address"):
+    with pytest.raises(StorageError, match="Unable to locate credentials; check its address"):
         remote_store.check_writable()
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from distprune.core.credentials import hide_credentials
 from distprune.errors import StorageError
 from distprune.tracking.client import (
     ENVIRONMENT,
-    hide_credentials,
     is_outage,
     open_client,
     prepare_environment,

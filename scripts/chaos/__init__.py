@@ -1,0 +1,1 @@
+"""The chaos test: studies killed, cut off and damaged at any moment, beside undisturbed twins."""

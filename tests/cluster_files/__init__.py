@@ -1,0 +1,1 @@
+"""The files of `cluster/`, checked by what knows their formats; nothing is started."""
