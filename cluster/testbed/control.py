@@ -279,7 +279,7 @@ class Testbed:
         if done.returncode:
             raise TestbedError(f"Ray on {ask}: does not answer ({done.stderr.strip()[-300:]})")
         names = {self.plan.address(name): name for name in self.hosts}
-        return [names[address] for address in done.stdout.split()]
+        return [names[address] for address in done.stdout.splitlines()[-1].split()]
 
     # --- disturbances
 

@@ -1,6 +1,7 @@
-"""Print the addresses of the hosts that Ray's head counts as alive, one a line; runs on a host.
+"""Print the addresses of the hosts that Ray's head counts as alive; runs on a host.
 
-`list_hosts.py NUMBER SECONDS` waits so long for the number of them, and prints in any case.
+`list_hosts.py NUMBER SECONDS` waits so long for the number of them, and prints in any case. They
+are the words of the last line: before it Ray may say that a host has died, which cannot be muted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def main() -> None:
     end = time.monotonic() + limit
     while len(alive := list_alive(ray.nodes())) != number and time.monotonic() < end:
         time.sleep(0.2)
-    sys.stdout.write("".join(f"{address}\n" for address in alive))
+    ray.shutdown()
+    sys.stdout.write(f"\n{' '.join(alive)}\n")
 
 
 def list_alive(nodes: list[dict[str, object]]) -> list[str]:

@@ -44,7 +44,7 @@ def test_versions_are_the_tested_ones() -> None:
 
 def test_verbs_and_options_are_there() -> None:
     command = typer.main.get_command(app)
-    for verb, rest in re.findall(r"^ +distprune (\w+)(.*?)(?:#|$)", TEXT, re.M):
+    for verb, rest in re.findall(r"^(?: {4,}|\s*\$ )distprune (\w+)(.*?)(?:#|$)", TEXT, re.M):
         assert verb in VERBS, verb
         parameters = command.commands[verb].params  # type: ignore[attr-defined]
         known = {option for parameter in parameters for option in parameter.opts}

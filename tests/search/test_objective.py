@@ -274,8 +274,7 @@ class TestComparable:
                 if name in stopped:
                     continue
                 result = {"milestone": milestone, "objective": objectives[name][milestone - 1]}
-                trial = make_trial(trial_id=name)
-                scheduler._trial_info[name] = scheduler._brackets[0]
+                trial = make_trial(trial_id=name, config={"number": list(objectives).index(name)})
                 if scheduler.on_trial_result(None, trial, result) == "STOP":
                     stopped.append(name)
         return stopped
