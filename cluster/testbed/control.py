@@ -176,6 +176,8 @@ class Testbed:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": own.ray_token,
+            # A worker that dies while the first driver connects would hang it (ray issue 40131).
+            "RAY_prestart_worker_first_driver": "0",
         }
         if plan.tracking:
             uri = f"http://{plan.address(TRACKING)}:{TRACKING_PORT}"

@@ -25,6 +25,9 @@ QUIET = {
     "TUNE_WARN_THRESHOLD_S": "60",
     # In a submitted job, the environment of the job and ours are put together.
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+    # Ray starts workers before the first driver of a node may go on, and if one of them dies then,
+    # that driver waits forever (ray issue 40131). Ours need other workers anyway.
+    "RAY_prestart_worker_first_driver": "0",
 }
 """Environment of the driver: most of it keeps Ray's and Tune's output and files out of the way."""
 
