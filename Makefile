@@ -1,6 +1,6 @@
 # make demo    install, search the quickstart study, print its leaderboard
 # make test    install, run the whole test suite
-# make check   install, lint, formatting, types, layers
+# make check   install, lint, formatting, types, layers, audit
 # make test-cluster   tests on real Ray hosts in network namespaces (root, iproute2, postgresql)
 # make audit   known vulnerabilities of the pinned packages, where the package index tells
 PYTHON ?= python3.11
@@ -23,7 +23,7 @@ audit: $(INSTALLED)
 	@test -x $(VENV)/audit/bin/pip-audit || ($(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1)
 	@$(BIN)/python scripts/audit.py --pip-audit $(VENV)/audit/bin/pip-audit
 
-check: $(INSTALLED)
+check: $(INSTALLED) audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
