@@ -92,7 +92,14 @@ def merge_findings(findings: Iterable[Finding], num_nodes: int) -> tuple[Finding
 def judge_silence(nodes: Sequence[Answer]) -> Iterator[Finding]:
     """Judge which nodes did not answer."""
     for node in nodes:
-        if node.problem:
+        if node.problem and node.is_gone:
+            yield warned(
+                "node",
+                node.node,
+                "has left the cluster while it was examined",
+                "nothing to do if it is meant to come back; if not, see why it was lost",
+            )
+        elif node.problem:
             yield failed(
                 "node",
                 node.node,

@@ -61,6 +61,7 @@ class Answer:
     Attributes:
         node: Its name.
         problem: Why it did not answer; the rest is empty then.
+        is_gone: It has left the cluster since.
         resources: What Ray counts on it; empty for the driver.
         versions: By package; None = missing.
         written: What kept it from writing to the storage; empty = nothing.
@@ -74,6 +75,7 @@ class Answer:
 
     node: str
     problem: str = ""
+    is_gone: bool = False
     resources: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
     written: str = ""
@@ -142,7 +144,9 @@ def ask_all(questions: Questions) -> tuple[Answer, tuple[Answer, ...]]:
         conversation.ask_each("", "remove_probes", lambda node: (probes.root, probes.list_of(node)))
         answers = (driver, *conversation.answers.values())
         driver, *others = (replace(a, unread=probes.name_writers(a.unread)) for a in answers)
-        return driver, tuple(others)
+        living = {node.identifier for node in list_nodes()}
+        gone = {node.name for node in nodes if node.identifier not in living}
+        return driver, tuple(replace(a, is_gone=a.node in gone) for a in others)
 
 
 @dataclass
@@ -278,7 +282,8 @@ def _examining(nodes: Sequence[Node]) -> Iterator[dict[str, Any]]:
     ray.cloudpickle.register_pickle_by_value(node_checks)
     examiners: dict[str, Any] = {}
     try:
-        remote: Any = ray.remote(num_cpus=0, max_restarts=0)(NodeExaminer)
+        # All that is asked can be asked twice; its process may be lost while the node is well.
+        remote: Any = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(NodeExaminer)
         for node in nodes:
             place = NodeAffinitySchedulingStrategy(node.identifier, soft=False)
             examiners[node.name] = remote.options(scheduling_strategy=place).remote()

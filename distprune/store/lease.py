@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,12 @@ class Holder:
 
 
 @contextmanager
-def hold_lease(path: Path, guard: Path, terms: LeaseTerms) -> Iterator[None]:
+def hold_lease(
+    path: Path,
+    guard: Path,
+    terms: LeaseTerms,
+    clear_after: Callable[[Process], None] = lambda _: None,
+) -> Iterator[None]:
     """Hold a lease while the body runs; wait for it first.
 
     A lease whose owner is dead, or silent for longer than `terms.expiry_s`, is broken with a
@@ -60,11 +65,12 @@ def hold_lease(path: Path, guard: Path, terms: LeaseTerms) -> Iterator[None]:
         path: The lease file; its folder exists.
         guard: The file of the lock that protects all leases of the folder.
         terms: Timeout, poll interval and expiry.
+        clear_after: Called with the owner of a lease that was broken, while the guard is locked.
 
     Raises:
         StorageError: The timeout passed, or the lease file cannot be written.
     """
-    descriptor = _wait_for_lease(path, guard, terms)
+    descriptor = _wait_for_lease(path, guard, terms, clear_after)
     try:
         with _heartbeat(descriptor, terms.expiry_s / 4):
             yield
@@ -104,11 +110,13 @@ def read_holders(paths: Iterable[Path]) -> list[Holder]:
     return [holder for path in paths if (holder := _read_holder(path)) is not None]
 
 
-def _wait_for_lease(path: Path, guard: Path, terms: LeaseTerms) -> int:
+def _wait_for_lease(
+    path: Path, guard: Path, terms: LeaseTerms, clear_after: Callable[[Process], None]
+) -> int:
     start = time.monotonic()
     while True:
         with storage_failures(str(path.parent), "take a lease"):
-            taken = _try_to_take(path, guard, terms.expiry_s)
+            taken = _try_to_take(path, guard, terms.expiry_s, clear_after)
         if isinstance(taken, int):
             return taken
         waited_s = time.monotonic() - start
@@ -120,7 +128,9 @@ def _wait_for_lease(path: Path, guard: Path, terms: LeaseTerms) -> int:
         time.sleep(terms.poll_s)
 
 
-def _try_to_take(path: Path, guard: Path, expiry_s: float) -> int | Holder:
+def _try_to_take(
+    path: Path, guard: Path, expiry_s: float, clear_after: Callable[[Process], None]
+) -> int | Holder:
     """Create the lease and return its descriptor, or return who holds it."""
     with exclusive(guard) as guard_descriptor:
         holder = _read_holder(path)
@@ -129,6 +139,8 @@ def _try_to_take(path: Path, guard: Path, expiry_s: float) -> int | Holder:
                 return holder
             logger.warning("lease '%s': %s is gone; the lease is broken", path, holder)
             path.unlink(missing_ok=True)
+            if holder.process is not None:
+                clear_after(holder.process)
         try:
             return _create(path)
         except FileExistsError:  # only where the lock does not reach other hosts

@@ -31,6 +31,7 @@ from distprune.store.location import (
     measure_folder,
     remove_folder,
     remove_stale_temporaries,
+    remove_temporaries_of,
     temporary_folder,
 )
 from distprune.store.manifest import Manifest, digest_manifest
@@ -126,7 +127,7 @@ class LocalLocation:
         """Hold the lease file of a key."""
         make_folder(self.folder / PATHS.leases, self.root)
         path = self.folder / PATHS.lease(key)
-        with hold_lease(path, self.folder / PATHS.guard, terms):
+        with hold_lease(path, self.folder / PATHS.guard, terms, self._clear_after):
             yield
 
     def keys(self) -> Iterator[str]:
@@ -184,7 +185,10 @@ class LocalLocation:
                 )
                 for folder in sorted((self.folder / PATHS.damaged).glob("*"))
             ]
-            return list_temporaries(self.folder / PATHS.temporary, self._working()) + damaged
+            return (
+                list_temporaries(self.folder / PATHS.temporary, self._working(ABANDONED_S))
+                + damaged
+            )
 
     def remove_damaged(self) -> int:
         """Delete the folders of damaged entries."""
@@ -210,7 +214,8 @@ class LocalLocation:
 
     def remove_stale_temporaries(self) -> int:
         """Remove what killed writers have left."""
-        return remove_stale_temporaries(self.folder / PATHS.temporary, self.root, self._working())
+        working = self._working(ABANDONED_S)
+        return remove_stale_temporaries(self.folder / PATHS.temporary, self.root, working)
 
     def _folders(self) -> Iterator[str]:
         folders = sorted((self.folder / PATHS.entries).glob("??/*"))
@@ -231,10 +236,15 @@ class LocalLocation:
         changed = folder.lstat().st_mtime
         return EntrySummary(key, {}, measure_folder(folder), 0.0, changed, changed, False)
 
-    def _working(self) -> set[Process]:
-        """Return the processes whose leases were refreshed within a day."""
+    def _clear_after(self, process: Process) -> None:
+        """Remove what a process was writing that is gone, unless another lease shows it alive."""
+        if process not in self._working(LEASE_EXPIRY_S):
+            remove_temporaries_of(process, self.folder / PATHS.temporary)
+
+    def _working(self, within_s: float) -> set[Process]:
+        """Return the processes that have refreshed a lease within so many seconds."""
         holders = read_holders((self.folder / PATHS.leases).glob("*.json"))
-        oldest = time.time() - ABANDONED_S
+        oldest = time.time() - within_s
         return {h.process for h in holders if h.process is not None and h.heartbeat > oldest}
 
     def _digest_of(self, key: str) -> str | None:

@@ -133,9 +133,7 @@ def temporary_folder(parent: Path, root: str) -> Iterator[Path]:
     Raises:
         StorageError: It cannot be made.
     """
-    process = current_process()
-    token = secrets.token_hex(8)
-    folder = parent / f"{process.host}~{process.pid}~{process.start}~{token}"
+    folder = parent / f"{_spell_owner(current_process())}~{secrets.token_hex(8)}"
     make_folder(parent, root)
     try:
         with storage_failures(root, "make a temporary folder"):
@@ -194,6 +192,12 @@ def remove_stale_temporaries(parent: Path, root: str, working: Collection[Proces
     return len(stale)
 
 
+def remove_temporaries_of(process: Process, parent: Path) -> None:
+    """Remove the temporary folders of one process, which must be gone."""
+    for folder in parent.glob(f"{_spell_owner(process)}~*"):
+        remove_folder(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder that nobody uses; another process may remove it at the same time."""
     with suppress(FileNotFoundError):
@@ -216,6 +220,10 @@ def _is_stale(folder: Path, working: Collection[Process]) -> bool:
     if not process.is_elsewhere() or process in working:
         return False
     return time.time() - _last_change(folder) > ABANDONED_S
+
+
+def _spell_owner(process: Process) -> str:
+    return f"{process.host}~{process.pid}~{process.start}"
 
 
 def _read_owner(name: str) -> Process | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,10 @@ class _Damage:
 
     digest: str | None
     error: DamagedEntryError
+
+
+class _TakenOverError(StorageError):
+    """This process was silent for so long that its lease was broken, and its files were removed."""
 
 
 class Store:
@@ -124,7 +128,7 @@ class Store:
         check_key(key)
         values = cast("dict[str, PlainJSON]", plain_json(record, "record"))
         action = f"commit entry {key}"
-        with self._location.temporary_folder() as folder:
+        with self._location.temporary_folder() as folder, self._noticing_removal(key, folder):
             started = time.monotonic()
             with writer_failures(str(folder.parent), action, folder):
                 write(folder)
@@ -155,11 +159,12 @@ class Store:
             TypeError: As for `commit`.
             ValueError: As for `commit`.
         """
-        entry = self.find(key)
-        if entry is not None:
-            return entry
-        with self.lease(key):
-            return self.find(key) or self.commit(key, write, record)
+        while True:
+            entry = self.find(key)
+            if entry is not None:
+                return entry
+            with suppress(_TakenOverError), self.lease(key):
+                return self.find(key) or self.commit(key, write, record)
 
     @contextmanager
     def lease(
@@ -285,6 +290,19 @@ class Store:
             StorageError: One cannot be removed.
         """
         return self._location.remove_stale_temporaries()
+
+    @contextmanager
+    def _noticing_removal(self, key: str, folder: Path) -> Iterator[None]:
+        """Tell an error that comes of it that another process has removed the folder meanwhile."""
+        try:
+            yield
+        except Exception as error:
+            if folder.exists() or self.has(key):
+                raise
+            raise _TakenOverError(
+                f"commit entry {key}: this process gave no sign of life for {LEASE_EXPIRY_S:g} s, "
+                "so another one removed what it had written; do it again"
+            ) from error
 
     def _publish(self, folder: Path, manifest: Manifest) -> Entry:
         for _ in range(_PUBLISH_ATTEMPTS):

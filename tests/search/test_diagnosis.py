@@ -102,6 +102,12 @@ def test_node_that_is_silent_is_told_and_judged_no_further() -> None:
         assert list(findings) == []
 
 
+def test_node_that_was_lost_meanwhile_keeps_nobody_from_a_study() -> None:
+    finding = only(judge_silence((N1, Answer("n2", problem="its node has died", is_gone=True))))
+    assert (finding.node, finding.severity) == ("n2", Severity.WARNING)
+    assert "left the cluster" in finding.what
+
+
 class TestVersions:
     @pytest.mark.parametrize(
         ("changes", "severity", "what"),

@@ -12,7 +12,7 @@ import pytest
 from distprune.errors import StorageError
 from distprune.store.lease import hold_lease
 from distprune.store.location import LeaseTerms
-from distprune.store.process import current_process
+from distprune.store.process import Process, current_process
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 IMPATIENT = LeaseTerms(timeout_s=0.0, poll_s=0.01, expiry_s=60.0)
@@ -157,3 +157,12 @@ def test_a_lease_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> No
         hold_lease(inside, inside, PATIENT),
     ):
         pass
+
+
+def test_whoever_breaks_a_lease_is_told_whose_it_was(path: Path, guard: Path) -> None:
+    gone: list[Process] = []
+    with hold_lease(path, guard, IMPATIENT, gone.append):
+        assert gone == []
+    write_lease(path, host="elsewhere.0", pid=7, age_s=61)
+    with hold_lease(path, guard, IMPATIENT, gone.append):
+        assert gone == [Process("elsewhere.0", 7, 0)]
