@@ -14,11 +14,11 @@ from distprune.cli.confirmation_tables import collect_trust, show_trust
 from distprune.cli.constraint_question import Question
 from distprune.cli.options import JsonOption, StudyArgument
 from distprune.cli.tables import show_leaderboard, show_mixing_paths
-from distprune.cli.usage import describe_usage
+from distprune.cli.usage import describe_hosts, describe_usage
 from distprune.library.leaderboard import Leaderboard, read_leaderboard
 from distprune.library.mixing_paths import read_paths
 from distprune.library.study_folder import StudyFolder, find_study
-from distprune.library.study_usage import measure_usage
+from distprune.library.study_usage import count_study_hosts, measure_usage
 
 EXAMPLES = (
     "distprune results studies/quickstart",
@@ -71,10 +71,13 @@ def results(
     show_trust(console, folder, leaderboard)
     show_mixing_paths(console, read_paths(folder))
     typer.echo(f"\n{describe_usage(measure_usage(folder))}")
+    hosts = count_study_hosts(folder)
+    if len(hosts) > 1:
+        typer.echo(describe_hosts(hosts))
 
 
 def format_results(folder: StudyFolder, leaderboard: Leaderboard) -> str:
     """Return a leaderboard, what confirmed it and what the study's stages cost, as JSON."""
-    stages = asdict(measure_usage(folder))
+    stages = asdict(measure_usage(folder)) | {"hosts": count_study_hosts(folder)}
     values = {**json.loads(leaderboard.to_json()), "stages": stages, **collect_trust(folder)}
     return json.dumps(values, indent=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from distprune.cli.durations import format_duration
 from distprune.trial.usage import Usage
 
@@ -13,6 +15,11 @@ def describe_usage(usage: Usage) -> str:
         f"({format_bytes(usage.bytes_written)}), {usage.num_reused} reused "
         f"({format_duration(usage.seconds_saved)} saved)"
     )
+
+
+def describe_hosts(hosts: Mapping[str, int]) -> str:
+    """Return how many stages each host has computed, in one line."""
+    return "by host: " + ", ".join(f"{host} {count}" for host, count in hosts.items())
 
 
 def format_bytes(num_bytes: int) -> str:

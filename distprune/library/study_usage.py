@@ -10,7 +10,7 @@ from pathlib import Path
 from distprune.core.atomic_file import write_file
 from distprune.library.history import History, TrialRecord, read_trials
 from distprune.library.study_folder import StudyFolder
-from distprune.trial.usage import StageUse, Usage, sum_up
+from distprune.trial.usage import StageUse, Usage, count_hosts, sum_up
 
 
 def record_shared(path: Path, uses: Iterable[StageUse]) -> tuple[StageUse, ...]:
@@ -38,6 +38,13 @@ def measure_usage(folder: StudyFolder) -> Usage:
     """Add up what the study in a folder has cost so far; see `sum_up_study`."""
     trials = read_trials(History(folder.history).events())
     return sum_up_study(read_shared(folder.shared_stages), trials.values())
+
+
+def count_study_hosts(folder: StudyFolder) -> dict[str, int]:
+    """Count the stages that the study has computed so far by the host that did."""
+    trials = read_trials(History(folder.history).events())
+    uses = [use for trial in trials.values() for level in trial.levels for use in level.uses]
+    return count_hosts([*read_shared(folder.shared_stages), *uses])
 
 
 def sum_up_study(shared: Iterable[StageUse], trials: Iterable[TrialRecord]) -> Usage:

@@ -47,6 +47,11 @@ class Entry:
         return self.manifest.seconds
 
     @property
+    def host(self) -> str:
+        """Name of the host that made the entry's files; "" if it was not noted."""
+        return self.manifest.host
+
+    @property
     def num_bytes(self) -> int:
         """Size of all files, the manifest not counted."""
         return self.manifest.num_bytes

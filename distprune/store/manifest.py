@@ -37,6 +37,9 @@ class Manifest:
     seconds: float
     """Wall time that its files took to make."""
 
+    host: str = ""
+    """Name of the host that made them; "" in entries of versions that did not note it."""
+
     @property
     def record(self) -> Mapping[str, JSON]:
         """The caller's record, read-only."""
@@ -59,6 +62,7 @@ class Manifest:
             "key": self.key,
             "created": self.created,
             "seconds": self.seconds,
+            "host": self.host,
             "record": self.values,
             "folder": self.folder,
             "files": {name: asdict(self.file_records[name]) for name in self.files},
@@ -109,4 +113,5 @@ def _build(body: dict[str, Any]) -> Manifest:
         folder=body["folder"],
         created=body["created"],
         seconds=float(body["seconds"]),
+        host=str(body.get("host", "")),
     )

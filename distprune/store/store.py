@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -141,6 +142,7 @@ class Store:
                     folder=self._location.choose_folder(),
                     created=datetime.now(UTC).isoformat(),
                     seconds=round(seconds, 3),
+                    host=platform.node(),
                 )
                 return self._publish(folder, manifest)
 

@@ -28,6 +28,13 @@ def log_parameters(client: Any, run_id: str, parameters: Mapping[str, str]) -> N
         client.log_batch(run_id, params=batch, synchronous=True)
 
 
+def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set several tags of a run with one call."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
+
+
 def log_points(client: Any, run_id: str, points: Sequence[Point], time: float) -> None:
     """Write metrics down.
 

@@ -13,11 +13,17 @@ from distprune.core.mask import Mask
 from distprune.core.units import UnitKind
 from distprune.library.history import MilestoneReached, Outcome, TrialEnded, TrialStarted
 from distprune.tracking import naming
-from distprune.tracking.batches import Point, log_parameters, log_points, milliseconds
+from distprune.tracking.batches import (
+    Point,
+    log_parameters,
+    log_points,
+    milliseconds,
+    set_tags,
+)
 from distprune.tracking.lookup import find_run
 from distprune.tracking.settings import list_trial_parameters
 from distprune.trial.results import LevelResult, MilestoneReport
-from distprune.trial.usage import StageUse, sum_up
+from distprune.trial.usage import StageUse, count_hosts, sum_up
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +110,15 @@ class TrialRun:
                 with TemporaryDirectory(prefix="distprune-") as folder:
                     self._write_artifacts(start, report.new_levels, Path(folder))
                     self._client.log_artifacts(run_id, folder)
-            self._client.set_tag(run_id, naming.MILESTONE, str(report.milestone))
+            tags = {
+                naming.MILESTONE: str(report.milestone),
+                naming.HOSTS: _spell_hosts(self._uses + _gather_uses(report)),
+            }
+            set_tags(self._client, run_id, tags)
             self._sent_milestone = report.milestone
         if report.new_levels:
             self._last_level = report.new_levels[-1]
-            self._uses += tuple(use for level in report.new_levels for use in level.uses)
+            self._uses += _gather_uses(report)
 
     def end(self, event: TrialEnded) -> None:
         """Write the outcome down and close the run."""
@@ -212,6 +222,14 @@ def _tag_answer(event: TrialStarted) -> dict[str, str]:
         return {}
     equal = "yes" if event.equal_to is None else naming.name_trial(event.equal_to)
     return {naming.ANSWERED: equal}
+
+
+def _gather_uses(report: MilestoneReport) -> tuple[StageUse, ...]:
+    return tuple(use for level in report.new_levels for use in level.uses)
+
+
+def _spell_hosts(uses: tuple[StageUse, ...]) -> str:
+    return ", ".join(f"{host} {count}" for host, count in count_hosts(uses).items())
 
 
 def _count_usage(uses: tuple[StageUse, ...]) -> dict[str, float]:

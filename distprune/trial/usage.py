@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ class StageUse:
             another trial had asked for it first.
         seconds: Wall time that it took whoever computed it.
         num_bytes: Size of its files.
+        host: Name of the host that computed it; "" if it was not noted.
     """
 
     stage: str
@@ -26,6 +28,7 @@ class StageUse:
     is_computed: bool
     seconds: float
     num_bytes: int
+    host: str = ""
 
 
 class StageLog:
@@ -39,8 +42,8 @@ class StageLog:
         """Note that the trial uses an entry, unless it has used it before."""
         if entry.key not in self._noted:
             self._noted.add(entry.key)
-            use = StageUse(stage, entry.key, is_computed, entry.seconds, entry.num_bytes)
-            self._uses.append(use)
+            cost = (entry.seconds, entry.num_bytes)
+            self._uses.append(StageUse(stage, entry.key, is_computed, *cost, entry.host))
 
     def take(self) -> tuple[StageUse, ...]:
         """Return what was noted since the last call."""
@@ -79,3 +82,9 @@ def sum_up(uses: Iterable[StageUse]) -> Usage:
         seconds_saved=sum(use.seconds for use in reused),
         bytes_written=sum(use.num_bytes for use in computed),
     )
+
+
+def count_hosts(uses: Iterable[StageUse]) -> dict[str, int]:
+    """Count the computed stages by the host that computed them, where it was noted."""
+    counts = Counter(use.host for use in uses if use.is_computed and use.host)
+    return dict(sorted(counts.items()))

@@ -48,8 +48,8 @@ def test_cost_is_summed_over_levels_and_sent_once_after_a_restart(
 ) -> None:
     uses = [
         (StageUse("dense", "a", False, 60.0, 100),),
-        (StageUse("score", "b", True, 5.0, 10), StageUse("retrain", "c", False, 20.0, 40)),
-        (StageUse("score", "d", True, 6.0, 11),),
+        (StageUse("score", "b", True, 5.0, 10, "h2"), StageUse("retrain", "c", False, 20.0, 40)),
+        (StageUse("score", "d", True, 6.0, 11, "h1"),),
     ]
     levels = [replace(level, uses=use) for level, use in zip(LEVELS, uses, strict=True)]
     events = [*run_trial(levels=levels)]
@@ -60,6 +60,8 @@ def test_cost_is_summed_over_levels_and_sent_once_after_a_restart(
     assert history("stages/seconds_computed") == [(0, 0), (1, 5), (2, 11)]
     assert history("stages/seconds_saved") == [(0, 60), (1, 80), (2, 80)]
     assert history("stages/bytes_written") == [(0, 0), (1, 10), (2, 21)]
+    (run,) = study.find(naming.KIND_TRIAL)
+    assert run.data.tags[naming.HOSTS] == "h1 1, h2 1"
 
 
 def test_answered_trial_says_so(study: Tracked) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 from distprune.store.store import Store
 from distprune.trial.results import LevelResult
 from distprune.trial.runner import run_trial
-from distprune.trial.usage import StageUse, Usage, sum_up
+from distprune.trial.usage import StageUse, Usage, count_hosts, sum_up
 from tests.trial.canned import make_pruning, make_stages
 
 
@@ -51,3 +52,19 @@ def test_uses_survive_json(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     for level in run_trial(make_stages(store, pruning=make_pruning())):
         assert LevelResult.from_json(level.to_json()).uses == level.uses
+
+
+def test_hosts_are_those_of_computed_stages() -> None:
+    uses = [
+        StageUse("dense", "a", True, 10.0, 100, "h2"),
+        StageUse("score", "b", False, 2.0, 30, "h3"),
+        StageUse("score", "c", True, 1.0, 5, "h1"),
+        StageUse("score", "d", True, 1.0, 5, "h2"),
+        StageUse("score", "e", True, 1.0, 5),
+    ]
+    assert count_hosts(uses) == {"h1": 1, "h2": 2}
+
+
+def test_stage_names_the_host_that_computed_it(tmp_path: Path) -> None:
+    levels = run_trial(make_stages(Store(str(tmp_path / "store")), pruning=make_pruning()))
+    assert {use.host for level in levels for use in level.uses} == {platform.node()}
