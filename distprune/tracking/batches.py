@@ -32,7 +32,7 @@ def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
     """Set several tags of a run with one call."""
     from mlflow.entities import RunTag
 
-    client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
+    client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()], synchronous=True)
 
 
 def log_points(client: Any, run_id: str, points: Sequence[Point], time: float) -> None:
