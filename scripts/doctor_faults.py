@@ -120,11 +120,11 @@ def leave_lease(testbed: Testbed, studies: Path) -> Iterator[None]:
     """Kill a process that holds a stage's lease, and let some minutes pass."""
     code = (
         "import sys, time; from distprune.store.store import Store; store = Store(sys.argv[1]);\n"
-        f"with store.lease('{'0' * 64}'): print('held', flush=True); time.sleep(600)"
+        f"with store.lease('{'0' * 64}'): time.sleep(600)"
     )
     store = studies / "store"
     command = ["python", "-c", code, str(store)]
-    holder = testbed.start(OTHER, command, environment={"PYTHONUNBUFFERED": "1"})
+    holder = testbed.start(OTHER, command)
     while not list(store.glob("leases/*.json")):
         time.sleep(0.1)
     holder.kill()
@@ -186,7 +186,9 @@ def consult(testbed: Testbed, inputs: Inputs, fault: Fault) -> bool:
     file = write_study(values, folder / "file")
     command = ["distprune", "doctor", str(file), "--address", "auto", *fault.options]
     with fault.prepare(testbed, studies):
-        done = testbed.run(DRIVER, command, environment={"COLUMNS": "110"} | fault.environment)
+        # Ray lets workers import what lies in the driver's folder: not this repository.
+        environment = {"COLUMNS": "110"} | fault.environment
+        done = testbed.run(DRIVER, command, cwd=folder, environment=environment)
     print(f"\n## {fault.name}: {' '.join(['distprune doctor study.yaml', *command[3:]])}\n")
     print(done.stdout + done.stderr, flush=True)
     found = done.returncode == fault.exit_code and all(word in done.stdout for word in fault.words)
