@@ -26,7 +26,7 @@ RAY_DISK_LIMIT = 0.95
 """Share of a disk above which Ray keeps no more objects on it."""
 
 WORKER_BYTES = 700 << 20
-"""A worker with torch and transformers loaded, before it has a model (measured on Linux, CPU)."""
+"""Of a worker beside its model: 500 MiB with all that a stage imports (Linux, CPU), and margin."""
 
 TRAINING_BYTES = 16
 """Of a parameter in training: float32 weight, gradient and the two moments of AdamW."""

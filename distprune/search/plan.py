@@ -39,13 +39,11 @@ from distprune.search.tune_adapters import MilestoneASHA
 from distprune.store.store import Store
 from distprune.tasks.prepared import PreparedTask, SplitName
 from distprune.trial.context import TrialContext
+from distprune.trial.stage_kinds import EVALUATION_BATCHES
 from distprune.trial.stage_timing import TimingJob, Timings, make_miniature
 
 ROUNDS = 25
 """Times that a study is played through; its trials have other qualities in each."""
-
-EVALUATION_BATCHES = {"cuda": 256, "cpu": 32}
-"""Examples that are evaluated at a time."""
 
 LEFT_OUT = (
     "stages that the storage has already",

@@ -9,6 +9,9 @@ from distprune.core.importance_scores import Criterion
 from distprune.core.mask import Mask
 from distprune.trial.request import StageRequest
 
+EVALUATION_BATCHES = {"cuda": 256, "cpu": 32}
+"""Examples that are evaluated at a time: enough to fill a GPU, few enough for a core's cache."""
+
 
 @dataclass(frozen=True, order=True)
 class StageKind:

@@ -11,12 +11,10 @@ from distprune.core.first_token import only_first_token
 from distprune.core.mask import Mask
 from distprune.store.store import Store
 from distprune.trial.request import StageRequest
+from distprune.trial.stage_kinds import EVALUATION_BATCHES
 from distprune.trial.stages import METRICS_FILE
 from distprune.trial.work.batches import iterate_batches
 from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
-
-EVALUATION_BATCHES = {"cuda": 256, "cpu": 32}
-"""Examples of a batch: enough to fill a GPU, few enough for the cache of a core."""
 
 
 def work(request: StageRequest, store: Store, folder: Path) -> None:
