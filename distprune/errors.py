@@ -67,6 +67,10 @@ class StageError(DistpruneError, RuntimeError):
     """A stage of a trial failed; the message carries its cause."""
 
 
+class LostInputError(StageError):
+    """What a stage reads is not in the store any more; whoever made it can make it again."""
+
+
 class StudyFailedError(DistpruneError, RuntimeError):
     """A study ended without a result that can be used."""
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import secrets
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,6 +32,7 @@ from distprune.errors import DistpruneError, DivergedTrialError, StageError, Sto
 from distprune.search.cluster import Capacity, measure_capacity
 from distprune.search.node_losses import NodeLosses
 from distprune.search.spec import ResourcesSpec
+from distprune.search.stage_places import LostNodeError, StagePlaces
 from distprune.search.stage_queue import StageQueue, Urgency
 from distprune.search.termination import TERMINATION, PreemptedError
 from distprune.store.store import Store
@@ -45,7 +48,7 @@ TASK_RETRIES = 3
 leave it, starts again however often that happens."""
 
 CRASHES = (WorkerCrashedError, OutOfMemoryError)
-LOSSES = (NodeDiedError, LocalRayletDiedError, PreemptedError)
+LOSSES = (NodeDiedError, LocalRayletDiedError, LostNodeError, PreemptedError)
 
 LOOK_S = 2.0
 """Seconds between two looks at the cluster while there is work: it may grow, or lose nodes."""
@@ -55,7 +58,20 @@ PAUSES_S = (1.0, 1.0, 2.0, 5.0, 10.0)
 cut off counts as alive for a while, and would get it again."""
 
 
-def compute_stage(request: StageRequest, store: Store, threads: int, gpus: float) -> bool:
+@dataclass(frozen=True)
+class Run:
+    """One run of a stage: the broker that wants to know its node, and the broker's token for it."""
+
+    broker: Any
+    token: str
+
+    def tell_node(self) -> None:
+        """Tell on which node this process is; waits for nobody."""
+        node = ray.get_runtime_context().get_node_id()
+        self.broker.note_node.remote(self.token, node)
+
+
+def compute_stage(request: StageRequest, store: Store, threads: int, gpus: float, run: Run) -> bool:
     """Compute one stage in a Ray worker, which keeps torch and the checkpoint for the next one.
 
     Returns:
@@ -65,6 +81,7 @@ def compute_stage(request: StageRequest, store: Store, threads: int, gpus: float
         PreemptedError: The worker was asked to end, and the stage took too long for that.
         StorageError: Storage cannot be read or written, seen from the host that the message names.
     """
+    run.tell_node()
     try:
         with TERMINATION.delay():
             return run_stage(request, store, threads, gpus)
@@ -83,6 +100,7 @@ class StageBroker:
         self._capacity = self._measure_capacity()
         self._losses = NodeLosses()
         self._losses.look(self._capacity.nodes, time.monotonic())
+        self._places = StagePlaces(self._capacity.nodes)
         self._queue = StageQueue()
         self._turns: dict[str, asyncio.Event] = {}
         self._running: dict[str, asyncio.Task[bool]] = {}
@@ -114,6 +132,10 @@ class StageBroker:
         if self._follower is None or self._follower.done():
             self._follower = asyncio.ensure_future(self._follow_cluster())
         return await asyncio.shield(task)
+
+    async def note_node(self, token: str, node: str) -> None:
+        """Note on which node a stage has begun."""
+        self._places.note(token, node)
 
     async def _take_turn(self, request: StageRequest, turn: asyncio.Event) -> bool:
         """Wait for the stage's turn, run it unless it is stored, and let the next one start."""
@@ -158,7 +180,11 @@ class StageBroker:
                     raise StageError(_describe_crashes(request, len(counted), error)) from error
 
     async def _submit(self, request: StageRequest) -> bool:
-        """Run a stage as a task of Ray."""
+        """Run a stage as a task of Ray.
+
+        Raises:
+            LostNodeError: Its node was lost, whatever becomes of the task.
+        """
         resources = self._resources
         cpus, gpus = self._count_cpus(request), resources.gpus_per_stage or 0.0
         options: dict[str, Any] = {
@@ -169,8 +195,10 @@ class StageBroker:
         if resources.stage_memory_mib is not None:
             options["memory"] = resources.stage_memory_mib << 20
         task = make_stage_task(gpus, self._capacity.node_gpus)
-        computed: bool = await task.options(**options).remote(request, self._store, cpus, gpus)
-        return computed
+        run = Run(ray.get_runtime_context().current_actor, secrets.token_hex(8))
+        with self._places.follow(run.token) as loss:
+            answer = task.options(**options).remote(request, self._store, cpus, gpus, run)
+            return await _await_unless(loss, answer)
 
     def _count_cpus(self, request: StageRequest) -> int:
         """Return the cores of a stage; one that all trials wait for gets those of a node."""
@@ -191,10 +219,29 @@ class StageBroker:
             logger.warning("the cluster does not tell what it has: %s", error)
             return
         self._losses.look(self._capacity.nodes, time.monotonic())
+        self._places.look(self._capacity.nodes)
         self._start_next()
 
     def _measure_capacity(self) -> Capacity:
         return measure_capacity(self._resources)
+
+
+async def _await_unless(loss: asyncio.Event, answer: Awaitable[bool]) -> bool:
+    """Return the answer of a task, unless its node is lost before."""
+    answered = asyncio.ensure_future(_wait_for(answer))
+    lost = asyncio.ensure_future(loss.wait())
+    try:
+        await asyncio.wait({answered, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            return answered.result()
+        raise LostNodeError("the node of the stage was lost")
+    finally:
+        answered.cancel()
+        lost.cancel()
+
+
+async def _wait_for(answer: Awaitable[bool]) -> bool:
+    return await answer
 
 
 def _describe_crashes(request: StageRequest, count: int, error: Exception) -> str:

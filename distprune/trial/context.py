@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from distprune.core.units import EncoderShape
 from distprune.models.checkpoint import CheckpointFacts
 from distprune.tasks.prepared import TaskFacts
+from distprune.trial.request import StageRequest
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class TrialContext:
         precision: `float32` or `bfloat16`, resolved.
         rewinding_points: Fractions of the dense fine-tuning that any trial of the study can rewind
             to, increasing; all are saved in one dense run.
+        preparation: The stage that prepares the task, if it is lost; None = it cannot be told.
     """
 
     checkpoint: CheckpointFacts
@@ -27,6 +29,7 @@ class TrialContext:
     prepared: str
     precision: str
     rewinding_points: tuple[float, ...]
+    preparation: StageRequest | None = None
 
     @property
     def shape(self) -> EncoderShape:

@@ -47,17 +47,19 @@ def resolve_context(
     """
     checkpoint = inspect_checkpoint(spec.checkpoint)
     _check_length(spec, checkpoint)
-    prepared = _prepare(spec, checkpoint, store)
-    entry = store.find(prepared)
+    preparation = _request_preparation(spec, checkpoint)
+    InProcessExecutor(store).ensure(preparation)
+    entry = store.find(preparation.key)
     assert entry is not None  # it was stored, or verified, a moment ago
     task = PreparedTask.open(entry.path("facts.json").parent).facts
     _check_head(checkpoint, task)
     return TrialContext(
         checkpoint=checkpoint,
         task=task,
-        prepared=prepared,
+        prepared=preparation.key,
         precision=resolve_precision(spec.precision, uses_gpu),
         rewinding_points=tuple(sorted({*rewinding_points, 0.0, 1.0})),
+        preparation=preparation,
     )
 
 
@@ -171,10 +173,10 @@ def _cpu_is_fast() -> bool:
     return any(flag in flags for flag in FAST_BFLOAT16_FLAGS)
 
 
-def _prepare(spec: TrialSpec, checkpoint: CheckpointFacts, store: Store) -> str:
+def _request_preparation(spec: TrialSpec, checkpoint: CheckpointFacts) -> StageRequest:
     task: dict[str, Any] = spec.task.model_dump(mode="json")
     dataset = task.pop("dataset")
-    request = StageRequest(
+    return StageRequest(
         stage="prepare",
         settings={
             "task": task,
@@ -184,5 +186,3 @@ def _prepare(spec: TrialSpec, checkpoint: CheckpointFacts, store: Store) -> str:
         },
         places={"checkpoint": checkpoint.location, "dataset": dataset},
     )
-    InProcessExecutor(store).ensure(request)
-    return request.key

@@ -63,6 +63,11 @@ class TrialStages:
             self.spec.pruning.importance.pretrained_objective, self.context.checkpoint
         )
 
+    def prepare_again(self) -> None:
+        """Prepare the task again if it is lost; the stages of a trial start with it."""
+        if self.context.preparation is not None:
+            self._ensure(self.context.preparation)
+
     def dense(self) -> Ticket:
         """Fine-tune the dense model; weights at all rewinding points are saved on the way."""
         request = self._dense_request()

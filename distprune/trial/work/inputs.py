@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from distprune.core.mask import Mask
-from distprune.errors import StageError
+from distprune.errors import LostInputError
 from distprune.store.entry import Entry
 from distprune.store.store import Store
 from distprune.tasks.prepared import PreparedTask
@@ -45,11 +45,11 @@ def find_input(request: StageRequest, store: Store, role: str) -> Entry:
     """Return the entry that a request reads under `role`.
 
     Raises:
-        StageError: It is not stored any more.
+        LostInputError: It is not stored any more.
     """
     entry = store.find(request.inputs[role])
     if entry is None:
-        raise StageError(
+        raise LostInputError(
             f"stage {request.stage}: its input {role} ({request.inputs[role]}) is not in the store "
             "any more; restore the store, or start the study anew with --fresh"
         )
