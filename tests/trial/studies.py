@@ -23,6 +23,7 @@ from distprune.trial.results import LevelResult
 from distprune.trial.runner import run_trial
 from distprune.trial.spec import TrialSpec
 from distprune.trial.stages import IMPORTANCE_FILE, METRICS_FILE, WEIGHTS_FILE, TrialStages
+from distprune.trial.work import batches, weights
 from tests.tiny_study import SHAPE
 
 QUICK = {"steps": 8, "learning_rate": 3e-3, "batch_size": 16}
@@ -144,3 +145,13 @@ def keep(heads: int, neurons: int, seed: int = 0) -> Mask:
         flat[generator.permutation(flat.size)[:count]] = True
         kept[kind] = flat.reshape(SHAPE.num_layers, -1)
     return Mask(kept)
+
+
+def forget_models() -> None:
+    """Drop what a process keeps from stage to stage, as a new process would."""
+    weights._load_template.cache_clear()
+    batches.make_collator.cache_clear()
+
+
+def summarise(result: LevelResult) -> tuple[Any, ...]:
+    return result.level, result.sparsity, result.mask, result.metric, result.lineage

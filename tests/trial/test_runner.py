@@ -19,10 +19,16 @@ from distprune.store.store import Store
 from distprune.trial.reporter import Objective, report_milestones
 from distprune.trial.results import LevelResult
 from distprune.trial.runner import run_trial
-from distprune.trial.stages import TrialStages
-from distprune.trial.work import batches, weights
 from tests.tiny_study import SHAPE
-from tests.trial.studies import LEARNING, TinyStudy, hash_file, weights_path
+from tests.trial.canned import computed
+from tests.trial.studies import (
+    LEARNING,
+    TinyStudy,
+    forget_models,
+    hash_file,
+    summarise,
+    weights_path,
+)
 
 LEARNING_TRIAL: dict[str, Any] = {
     "fine_tuning": LEARNING,
@@ -37,12 +43,6 @@ LEARNING_TRIAL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def levels(study: TinyStudy) -> list[LevelResult]:
     return study.run(**LEARNING_TRIAL)
-
-
-def forget_models() -> None:
-    """Drop what a process keeps from stage to stage, as a new process would."""
-    weights._load_template.cache_clear()
-    batches.make_collator.cache_clear()
 
 
 def test_a_trial_learns_prunes_and_learns_again(levels: list[LevelResult]) -> None:
@@ -158,14 +158,6 @@ def test_a_regression_task(degree_study: TinyStudy) -> None:
     assert levels[0].metric > 0.5
     assert levels[2].metric > 0.5
     assert levels[2].mask.num_kept("neuron") == 20
-
-
-def summarise(result: LevelResult) -> tuple[Any, ...]:
-    return result.level, result.sparsity, result.mask, result.metric, result.lineage
-
-
-def computed(stages: TrialStages) -> list[str]:
-    return stages.executor.computed  # type: ignore[attr-defined]
 
 
 def weights_of(result: LevelResult) -> WeightsReference:
