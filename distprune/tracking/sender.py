@@ -18,6 +18,9 @@ DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 MAX_REFUSALS = 3
 """Attempts at what fails for another reason than an outage."""
 
+LAST_DELIVERY_S = 5.0
+"""Longest wait for the delivery under way when its thread is stopped."""
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -68,18 +71,23 @@ class Sender:
         self._queue.put(Delivery(action, group))
 
     def finish(self, timeout_s: float) -> tuple[int, int]:
-        """Wait until all is done or the time is over, then stop the thread.
+        """Wait until all is done, or nothing for so long, then stop the thread.
 
         Returns:
             Number of deliveries that were made, and that were not.
         """
         self._queue.put(None)
         self._woken.set()
-        if self._thread.is_alive():
+        sent = -1
+        while self._thread.is_alive() and self._sent > sent:
+            sent = self._sent
             self._thread.join(timeout_s)
         sent = self._sent
         self._stopped.set()
         self._woken.set()
+        if self._thread.is_alive():
+            # A thread that draws when the interpreter ends takes the process down with it.
+            self._thread.join(LAST_DELIVERY_S)
         return sent, self._put - sent
 
     def _run(self) -> None:

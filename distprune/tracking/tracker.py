@@ -21,7 +21,7 @@ from distprune.tracking.study_run import StudyRun
 from distprune.tracking.trial_run import DrawLevel, StudyIdentity
 
 FINISH_TIMEOUT_S = 60.0
-"""How long the end of a study waits for a slow tracking server."""
+"""How long the end of a study waits for a tracking server that takes nothing more."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Tracker:
         Args:
             artifacts: Files, each with its artifact folder; the empty text is the top folder.
             summary_metrics: Metrics of the study.
-            timeout_s: Longest wait in seconds; what is left is counted as unsent.
+            timeout_s: Longest time in seconds in which nothing can be sent; what is left then is
+                counted as unsent.
             failed: The study ended without a result that can be used.
         """
         self._sender.put(partial(self._study.close, artifacts, summary_metrics, failed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -97,3 +98,25 @@ def test_finish_tries_again_at_once() -> None:
     time.sleep(0.1)
     assert sender.finish(10) == (1, 0)
     assert done == ["a"]
+
+
+def test_finish_waits_for_a_slow_server_as_long_as_it_takes_something() -> None:
+    sender = make_sender()
+    for _ in range(5):
+        sender.put(lambda: time.sleep(0.2))
+    assert sender.finish(0.5) == (5, 0)
+
+
+def test_delivery_under_way_ends_before_finish_does() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def draw() -> None:
+        begun.set()
+        time.sleep(0.5)
+        ended.set()
+
+    sender = make_sender()
+    sender.put(draw)
+    assert begun.wait(10)
+    assert sender.finish(0.1) == (0, 1)
+    assert ended.is_set()
