@@ -48,6 +48,7 @@ def describe_run(client: Any, run: Any, names: dict[str, str]) -> dict[str, Any]
         "outcome": tags.get("distprune.outcome"),
         "parameters": dict(sorted(run.data.params.items())),
         "metrics": metrics,
+        "hosts": tags.get("distprune.hosts", ""),
     }
 
 

@@ -15,7 +15,6 @@ from cluster.testbed import HostProcess, Testbed
 from tests.cli.tiny_search import tiny_values
 
 NAME = "tiny"
-EXPERIMENT = f"distprune/{NAME}"
 NUM_TRIALS = 6
 LIMIT_S = 240.0
 LIST_RUNS = Path(__file__).with_name("list_runs.py")
@@ -29,11 +28,13 @@ class Results:
         leaderboard: The leaderboard.
         masks: The best masks' files by milestone.
         runs: Its runs on the tracking server.
+        hosts: For each trial's run, the hosts that computed its stages.
     """
 
     leaderboard: dict[str, Any]
     masks: dict[str, bytes]
     runs: list[dict[str, Any]]
+    hosts: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,15 @@ class ClusterStudy:
         testbed: The testbed.
         folder: Where its file and the output of its drivers are; all hosts see it.
         storage: Where it is kept, a folder or a URI.
+        name: Its name.
+        limit_s: Longest wait for a driver, or for a condition.
     """
 
     testbed: Testbed
     folder: Path
     storage: str
+    name: str = NAME
+    limit_s: float = LIMIT_S
     drivers: list[HostProcess] = field(default_factory=list)
 
     @property
@@ -61,18 +66,24 @@ class ClusterStudy:
 
         Random proposals do not look at results, and without ASHA none of them is stopped.
         """
-        self.folder.mkdir(parents=True)
         values = tiny_values(Path(), inputs / "checkpoint", inputs / "words.csv")
         values |= {
-            "name": NAME,
-            "storage": self.storage,
             "num_trials": NUM_TRIALS,
             "sampler": {"name": "random"},
             "stopping": None,
             "resources": {"cpus_per_stage": 1, "shared_cpus": 1, "trial_memory_mib": 200},
+        }
+        self.write_values(values | changes)
+
+    def write_values(self, values: dict[str, Any]) -> None:
+        """Write these values into a new study file, with its name, storage and tracking server."""
+        own = {
+            "name": self.name,
+            "storage": self.storage,
             "tracking": {"uri": self.testbed.tracking_uri},
         }
-        self.file.write_text(yaml.safe_dump(values | changes, sort_keys=False))
+        self.folder.mkdir(parents=True)
+        self.file.write_text(yaml.safe_dump(values | own, sort_keys=False))
 
     def start(self, host: str) -> HostProcess:
         """Start a driver on a host; what it prints goes to the study's folder."""
@@ -88,7 +99,7 @@ class ClusterStudy:
 
     def finish(self, driver: HostProcess) -> None:
         """Wait for a driver to end well."""
-        code = driver.wait(LIMIT_S)
+        code = driver.wait(self.limit_s)
         assert code == 0, f"exit code {code}\n{self.read_output()}"
 
     def read_output(self) -> str:
@@ -98,7 +109,7 @@ class ClusterStudy:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition while the latest driver works."""
-        end = time.monotonic() + LIMIT_S
+        end = time.monotonic() + self.limit_s
         while not condition():
             assert self.drivers[-1].poll() is None, f"the driver ended\n{self.read_output()}"
             assert time.monotonic() < end, f"it never came true\n{self.read_output()}"
@@ -113,14 +124,18 @@ class ClusterStudy:
         """Return what the study has left."""
         root = self._fetch()
         masks = sorted(root.glob("masks/*/mask.safetensors"))
+        runs = self._list_runs(json.loads((root / "environment.json").read_text())["study_id"])
+        hosts = {run["name"]: run.pop("hosts") for run in runs}
         return Results(
             leaderboard=json.loads((root / "leaderboard.json").read_text()),
             masks={path.parent.name: path.read_bytes() for path in masks},
-            runs=self._list_runs(json.loads((root / "environment.json").read_text())["study_id"]),
+            runs=runs,
+            hosts={name: text for name, text in hosts.items() if name != "study"},
         )
 
     def _list_runs(self, study_id: str) -> list[dict[str, Any]]:
-        command = ["python", "-P", str(LIST_RUNS), self.testbed.tracking_uri, EXPERIMENT, study_id]
+        experiment = f"distprune/{self.name}"
+        command = ["python", "-P", str(LIST_RUNS), self.testbed.tracking_uri, experiment, study_id]
         done = self.testbed.run("laptop", command)
         assert done.returncode == 0, done.stderr
         runs: list[dict[str, Any]] = json.loads(done.stdout)
@@ -129,10 +144,10 @@ class ClusterStudy:
     def _fetch(self) -> Path:
         """Return a folder of the study's files; those behind a URI are copied."""
         if "://" not in self.storage:
-            return Path(self.storage) / NAME
+            return Path(self.storage) / self.name
         copy = self.folder / "copy"
         code = "import fsspec, sys; fsspec.filesystem('s3').get(*sys.argv[1:], recursive=True)"
-        command = ["python", "-c", code, f"{self.storage}/{NAME}/", f"{copy}/"]
+        command = ["python", "-c", code, f"{self.storage}/{self.name}/", f"{copy}/"]
         done = self.testbed.run("laptop", command)
         assert done.returncode == 0, done.stderr
         return copy
