@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,9 +94,26 @@ def connect_cluster(address: str | None, verbose: bool, ship_code: bool = False)
             ray.shutdown()
         raise explain_refusal(address, error) from error
     try:
-        yield
+        with interrupted_by_sigterm():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM interrupt the block as Ctrl-C does; Ray would leave at once.
+
+    Batch systems and `ray job stop` end a driver so. Only the main thread hears of signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def make_environment(verbose: bool, ship_code: bool) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from distprune.search.cluster import (
     connect_cluster,
     count_concurrent,
     count_slots,
+    interrupted_by_sigterm,
     list_nodes,
     make_environment,
     measure_capacity,
@@ -243,3 +247,11 @@ def test_trials_never_take_the_memory_of_the_last_stage(
         for memory in memories
     )
     assert count_concurrent(resources) < blocking
+
+
+def test_sigterm_interrupts_a_driver() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) == before
