@@ -47,9 +47,10 @@ def open_client(uri: str) -> Any:
     """
     from mlflow import MlflowClient
 
-    # The first use of a database runs its migrations and says so line by line.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # The first use of a database runs its migrations and says so line by line. An error comes as
+    # an exception, too, and is told in a line; here it would be told with its traceback.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if uri.startswith(SQLITE):
         path = Path(uri.removeprefix(SQLITE))
         try:

@@ -249,9 +249,14 @@ def test_trials_never_take_the_memory_of_the_last_stage(
     assert count_concurrent(resources) < blocking
 
 
-def test_sigterm_interrupts_a_driver() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+def be_terminated() -> None:
+    with interrupted_by_sigterm():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
+
+
+def test_sigterm_interrupts_a_driver() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        be_terminated()
     assert signal.getsignal(signal.SIGTERM) == before
