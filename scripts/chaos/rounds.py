@@ -32,7 +32,7 @@ class Struck:
     words: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.words} at {self.seconds:.0f} s"
+        return " ".join(filter(None, (self.kind, self.words, f"at {self.seconds:.0f} s")))
 
 
 @dataclass(frozen=True)
