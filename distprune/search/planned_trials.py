@@ -164,6 +164,7 @@ class _MadeUpEntry:
     scratch: Path
     seconds: float = 0.0
     num_bytes: int = 0
+    host: str = ""
 
     def read_json(self, name: str) -> dict[str, float]:
         """Return a metric that is better than a constant prediction's."""

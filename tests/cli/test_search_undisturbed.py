@@ -137,7 +137,15 @@ def take_inventory(folder: StudyFolder) -> dict[str, Any]:
     }
     tables = ("runs", "params", "metrics", "tags", "latest_metrics", "experiments")
     tracked = {table: query(folder, f"SELECT * FROM {table}") for table in tables}
-    return files | tracked | {"proposals": read_optuna(folder.optuna_journal, "tiny")}
+    return files | tracked | {"proposals": list_proposals(folder)}
+
+
+def list_proposals(folder: StudyFolder) -> list[tuple[Any, ...]]:
+    """Return what Optuna's journal, which every session begins anew, says of all trials."""
+    return [
+        (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values)
+        for trial in read_optuna(folder.optuna_journal, "tiny")
+    ]
 
 
 def is_of_the_session(path: Path, folder: StudyFolder) -> bool:
