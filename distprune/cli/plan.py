@@ -22,7 +22,7 @@ from distprune.cli.options import (
     VerboseOption,
     parse_overrides,
 )
-from distprune.cli.usage import format_bytes
+from distprune.core.byte_size import format_bytes
 
 if TYPE_CHECKING:
     from distprune.search.plan import Plan

@@ -18,7 +18,7 @@ from distprune.cli.usage import describe_hosts, describe_usage
 from distprune.library.leaderboard import Leaderboard, read_leaderboard
 from distprune.library.mixing_paths import read_paths
 from distprune.library.study_folder import StudyFolder, find_study
-from distprune.library.study_usage import count_study_hosts, measure_usage
+from distprune.library.study_usage import measure_costs
 
 EXAMPLES = (
     "distprune results studies/quickstart",
@@ -70,14 +70,15 @@ def results(
     show_leaderboard(console, leaderboard)
     show_trust(console, folder, leaderboard)
     show_mixing_paths(console, read_paths(folder))
-    typer.echo(f"\n{describe_usage(measure_usage(folder))}")
-    hosts = count_study_hosts(folder)
+    usage, hosts = measure_costs(folder)
+    typer.echo(f"\n{describe_usage(usage)}")
     if len(hosts) > 1:
         typer.echo(describe_hosts(hosts))
 
 
 def format_results(folder: StudyFolder, leaderboard: Leaderboard) -> str:
     """Return a leaderboard, what confirmed it and what the study's stages cost, as JSON."""
-    stages = asdict(measure_usage(folder)) | {"hosts": count_study_hosts(folder)}
+    usage, hosts = measure_costs(folder)
+    stages = asdict(usage) | {"hosts": hosts}
     values = {**json.loads(leaderboard.to_json()), "stages": stages, **collect_trust(folder)}
     return json.dumps(values, indent=2)

@@ -17,8 +17,8 @@ from distprune.cli.results import format_results
 from distprune.cli.tables import show_leaderboard
 from distprune.cli.terminal import EXIT_INTERRUPTED, leave, silence_libraries
 from distprune.cli.tracked_study import locate_tracking
-from distprune.cli.usage import format_bytes
 from distprune.core.atomic_file import write_file
+from distprune.core.byte_size import format_bytes
 from distprune.errors import DistpruneError
 from distprune.library.disk_limit import DiskLimit
 from distprune.library.history import Event, History, read_trials

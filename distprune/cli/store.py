@@ -17,7 +17,7 @@ from rich.table import Table
 
 from distprune.cli.durations import format_duration
 from distprune.cli.options import JsonOption
-from distprune.cli.usage import format_bytes
+from distprune.core.byte_size import format_bytes
 from distprune.errors import ConfigError
 from distprune.library.eviction import Reason, Stay, evict, plan_store
 from distprune.library.pins import read_stage

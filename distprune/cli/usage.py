@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distprune.cli.durations import format_duration
+from distprune.core.byte_size import format_bytes
 from distprune.trial.usage import Usage
 
 
@@ -20,9 +21,3 @@ def describe_usage(usage: Usage) -> str:
 def describe_hosts(hosts: Mapping[str, int]) -> str:
     """Return how many stages each host has computed, in one line."""
     return "by host: " + ", ".join(f"{host} {count}" for host, count in hosts.items())
-
-
-def format_bytes(num_bytes: int) -> str:
-    """Return a size as `12 MiB` or `1.2 GiB`."""
-    mebibytes = num_bytes / 2**20
-    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"

@@ -36,15 +36,14 @@ def read_shared(path: Path) -> tuple[StageUse, ...]:
 
 def measure_usage(folder: StudyFolder) -> Usage:
     """Add up what the study in a folder has cost so far; see `sum_up_study`."""
-    trials = read_trials(History(folder.history).events())
-    return sum_up_study(read_shared(folder.shared_stages), trials.values())
+    return measure_costs(folder)[0]
 
 
-def count_study_hosts(folder: StudyFolder) -> dict[str, int]:
-    """Count the stages that the study has computed so far by the host that did."""
-    trials = read_trials(History(folder.history).events())
-    uses = [use for trial in trials.values() for level in trial.levels for use in level.uses]
-    return count_hosts([*read_shared(folder.shared_stages), *uses])
+def measure_costs(folder: StudyFolder) -> tuple[Usage, dict[str, int]]:
+    """Return what `measure_usage` does, and how many stages each host has computed."""
+    trials = read_trials(History(folder.history).events()).values()
+    shared = read_shared(folder.shared_stages)
+    return sum_up_study(shared, trials), count_hosts([*shared, *_list_uses(trials)])
 
 
 def sum_up_study(shared: Iterable[StageUse], trials: Iterable[TrialRecord]) -> Usage:
@@ -59,7 +58,7 @@ def sum_up_study(shared: Iterable[StageUse], trials: Iterable[TrialRecord]) -> U
         the stages that this study computed.
     """
     by_driver = sum_up(use for use in shared if use.is_computed)
-    needed = [use for trial in trials for level in trial.levels for use in level.uses]
+    needed = _list_uses(trials)
     by_trials = sum_up(needed)
     seconds = by_driver.seconds_computed + by_trials.seconds_computed
     num_computed = by_driver.num_computed + by_trials.num_computed
@@ -70,3 +69,7 @@ def sum_up_study(shared: Iterable[StageUse], trials: Iterable[TrialRecord]) -> U
         seconds_saved=max(0.0, sum(use.seconds for use in needed) - seconds),
         bytes_written=by_driver.bytes_written + by_trials.bytes_written,
     )
+
+
+def _list_uses(trials: Iterable[TrialRecord]) -> list[StageUse]:
+    return [use for trial in trials for level in trial.levels for use in level.uses]

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +165,7 @@ def check_resources(resources: ResourcesSpec) -> None:
     """
     if resources.autoscale_cpus is not None:
         return
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in list_living()]
     asked = [
         ("cpus_per_stage", resources.cpus_per_stage, "CPU", 1, "cores"),
         ("shared_cpus", resources.shared_cpus or 0, "CPU", 1, "cores"),
@@ -189,7 +189,7 @@ def check_resources(resources: ResourcesSpec) -> None:
 
 def measure_capacity(resources: ResourcesSpec) -> Capacity:
     """Ask what the cluster has for stages, as it is now."""
-    living = [node for node in ray.nodes() if node["Alive"]]
+    living = list_living()
     nodes = [node["Resources"] for node in living]
     slots = [count_node_slots(node, resources) for node in nodes]
     hoped_for = (resources.autoscale_cpus or 0) // resources.cpus_per_stage
@@ -199,13 +199,22 @@ def measure_capacity(resources: ResourcesSpec) -> Capacity:
         slots=max(1, sum(slots), hoped_for),
         shared_cpus=resources.shared_cpus or max(cpus, default=resources.cpus_per_stage),
         node_gpus=int(max((node.get("GPU", 0) for node in nodes), default=0)),
-        nodes=frozenset(str(node["NodeID"]) for node in living),
+        nodes=_identify(living),
     )
 
 
 def list_nodes() -> frozenset[str]:
     """Return the identifiers of the living nodes of the cluster."""
-    return frozenset(str(node["NodeID"]) for node in ray.nodes() if node["Alive"])
+    return _identify(list_living())
+
+
+def list_living() -> list[dict[str, Any]]:
+    """Return what Ray says of the living nodes of the cluster."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _identify(nodes: Iterable[dict[str, Any]]) -> frozenset[str]:
+    return frozenset(str(node["NodeID"]) for node in nodes)
 
 
 def count_slots(resources: ResourcesSpec) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from distprune.core.byte_size import format_bytes
 from distprune.core.cost import encoder_cost
 from distprune.core.mask import Mask
 from distprune.models.checkpoint import CheckpointFacts
@@ -265,12 +266,6 @@ def judge_leases(
     else:
         work = f"{len(holders)} stages are at work" if holders else "none is held"
         yield passed("leases", DRIVER, work)
-
-
-def format_bytes(num_bytes: float) -> str:
-    """Return a size as `12 MiB` or `1.2 GiB`."""
-    mebibytes = num_bytes / 2**20
-    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
 
 
 def _answering(nodes: Sequence[Answer]) -> list[Answer]:

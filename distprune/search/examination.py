@@ -13,6 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distprune.search import node_checks
+from distprune.search.cluster import list_living
 from distprune.search.findings import DRIVER
 from distprune.search.node_checks import NodeExaminer, describe
 
@@ -98,7 +99,7 @@ class Node:
 
 def list_nodes() -> list[Node]:
     """Return the living nodes; part of their id tells apart those that share an address."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
+    alive = list_living()
     addresses = [node["NodeManagerAddress"] for node in alive]
     return [
         Node(

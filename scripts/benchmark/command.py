@@ -8,11 +8,9 @@ import importlib
 import json
 import shlex
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from scripts.benchmark.arms import say
 from scripts.benchmark.machine import describe_machine, describe_versions
 from scripts.benchmark.results import Row, Values, format_table
 from scripts.benchmark.settings import Settings, quick_settings
+from scripts.benchmark.work_folder import open_work
 
 FIGURES = {
     "step": "training step of the compact model / dense step",
@@ -94,17 +93,6 @@ def make_settings(arguments: argparse.Namespace, work: Path) -> Settings:
     if arguments.trials is not None:
         settings = dataclasses.replace(settings, trivial_trials=arguments.trials)
     return settings
-
-
-@contextmanager
-def open_work(work: Path | None) -> Iterator[Path]:
-    """Give the folder of the arms; a temporary one is removed afterwards."""
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-        yield work.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="distprune-benchmark-") as folder:
-        yield Path(folder)
 
 
 def measure_all(names: Sequence[str], settings: Settings, output: Path | None) -> list[str]:

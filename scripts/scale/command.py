@@ -6,13 +6,12 @@ import argparse
 import json
 import shlex
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from scripts.benchmark.machine import describe_machine, describe_versions
+from scripts.benchmark.work_folder import open_work
 from scripts.scale.growth import compare, format_table
 from scripts.scale.sizes import Size, measure_size
 
@@ -59,17 +58,6 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         "temporary folder, removed at the end)",
     )
     return parser.parse_args(words)
-
-
-@contextmanager
-def open_work(work: Path | None) -> Iterator[Path]:
-    """Give the folder of the searches; a temporary one is removed afterwards."""
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-        yield work.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="distprune-scale-") as folder:
-        yield Path(folder)
 
 
 def describe(sizes: Sequence[Size]) -> dict[str, object]:
