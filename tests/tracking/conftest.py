@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +21,10 @@ PNG = b"\x89PNG\r\n\x1a\n made up"
 
 @pytest.fixture(scope="session")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tracking database; making it takes seconds, and MLflow's imports warn."""
+    """A tracking database; making it takes seconds."""
     prepare_environment()
     address = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        open_client(address).search_experiments()
+    open_client(address).search_experiments()
     return address
 
 

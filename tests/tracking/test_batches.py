@@ -10,7 +10,6 @@ from distprune.tracking.batches import Point, log_parameters, log_points, millis
 
 pytestmark = [
     pytest.mark.xdist_group("mlflow"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
 

@@ -18,7 +18,6 @@ from distprune.tracking.client import (
 
 pytestmark = [
     pytest.mark.xdist_group("mlflow"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
 

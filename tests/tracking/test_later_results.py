@@ -20,7 +20,6 @@ from tests.tracking.events import run_trial
 
 pytestmark = [
     pytest.mark.xdist_group("mlflow"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
 MEAN = name_confirmed(0.5, "lambda_0", "mean")

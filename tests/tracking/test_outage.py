@@ -18,7 +18,6 @@ from tests.tracking.events import run_trial
 
 pytestmark = [
     pytest.mark.xdist_group("mlflow"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
 

@@ -10,7 +10,6 @@ from tests.tracking.events import run_trial
 
 pytestmark = [
     pytest.mark.xdist_group("mlflow"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 ROOT = "http://127.0.0.1:5000"
 

@@ -17,7 +17,6 @@ from tests.tracking.events import BEGIN, LEVELS, make_level, run_trial
 
 pytestmark = [
     pytest.mark.xdist_group("mlflow"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
 
