@@ -26,6 +26,7 @@ import yaml
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cluster.testbed import Plan, Testbed, TestbedError  # noqa: E402
+from distprune.tasks.demo import fetch_archive  # noqa: E402
 from scripts.benchmark.arms import say  # noqa: E402
 from scripts.benchmark.machine import describe_machine, describe_versions  # noqa: E402
 from tests.cluster.studies import ClusterStudy, Results  # noqa: E402
@@ -99,7 +100,8 @@ def run(name: str, num_trials: int, first: Results | None) -> tuple[Outcome, Res
         memory_mib=MEMORY_MIB * NUM_CORES // hosts,
         tracking=True,
         s3=name == S3,
-        environment={"OMP_NUM_THREADS": "1"},
+        # The hosts have no way out: the data are fetched here.
+        environment={"OMP_NUM_THREADS": "1", "DISTPRUNE_CACHE": str(fetch_archive().parents[1])},
     )
     with Testbed.lend(plan, ROOT) as testbed:
         storage = f"{testbed.bucket}/studies" if name == S3 else str(testbed.shared / "studies")
