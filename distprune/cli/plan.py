@@ -121,18 +121,19 @@ def format_kinds(planned: Plan) -> Table:
 
 def explain_plan(planned: Plan) -> str:
     """Return what a plan was estimated from, and what it leaves out."""
-    from distprune.search.plan import LEFT_OUT, ROUNDS
+    from distprune.search.plan import LEFT_OUT
 
+    left_out = "\n".join(f"- {text}" for text in LEFT_OUT)
     return (
         f"Stages were timed for {format_duration(planned.timings.total_s)}. Numbers are means and "
-        f"the wall time is the median of {ROUNDS} rounds (10 % of them below the lower end, 10 % "
-        "above the upper one). Not in it:\n" + "\n".join(f"- {text}" for text in LEFT_OUT)
+        f"the wall time is the median of {planned.bill.num_rounds} rounds (10 % of them below the "
+        f"lower end, 10 % above the upper one). Not in it:\n{left_out}"
     )
 
 
 def list_values(study: Study, planned: Plan) -> dict[str, Any]:
     """Return a plan as JSON values."""
-    from distprune.search.plan import LEFT_OUT, ROUNDS
+    from distprune.search.plan import LEFT_OUT
 
     bill = asdict(planned.bill)
     reached = {
@@ -149,6 +150,5 @@ def list_values(study: Study, planned: Plan) -> dict[str, Any]:
         "reached": reached,
         "timings": {str(kind): asdict(t) for kind, t in planned.timings.kinds.items()},
         "timing_s": planned.timings.total_s,
-        "rounds": ROUNDS,
         "left_out": LEFT_OUT,
     }

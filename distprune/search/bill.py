@@ -40,6 +40,7 @@ class Bill:
     """What a study comes to, from its first stage to its last.
 
     Attributes:
+        num_rounds: Times that the study was played through.
         wall_s: Wall time, median of the rounds.
         wall_range_s: Wall time, 10th and 90th percentile of the rounds.
         before_trials_s: Of the wall time, before the first trial.
@@ -51,6 +52,7 @@ class Bill:
         kinds: The bill by kind of stage, the dearest first.
     """
 
+    num_rounds: int
     wall_s: float
     wall_range_s: tuple[float, float]
     before_trials_s: float
@@ -87,6 +89,7 @@ def sum_up(courses: Sequence[Course], num_milestones: int, cpus: int, gpus: floa
     gpu_s = sum(stage.seconds for course in courses for stage in course.computed) * gpus
     kinds = tuple(_sum_up_kinds(courses, cpus))
     return Bill(
+        num_rounds=rounds,
         wall_s=float(median),
         wall_range_s=(float(low), float(high)),
         before_trials_s=fmean(course.shared_s for course in courses),

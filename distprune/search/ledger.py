@@ -116,7 +116,7 @@ class Ledger:
         if record.end is not None or report.milestone in record.reports:
             return
         self._record(MilestoneReached(number, time.time(), report))
-        self.proposer.report(number, report)
+        self.proposer.report(number, report.milestone, report.objective)
 
     def end(self, number: int, outcome: Outcome | None = None, message: str = "") -> None:
         """Record that a trial ended; None = completed or stopped, as its last milestone says."""

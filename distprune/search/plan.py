@@ -1,20 +1,16 @@
 """What a study will cost: its kinds of stage are timed where it will run, and it is played.
 
-Nothing of it is stored. Trials are drawn as Optuna draws before it has learned anything, and are
-exchangeable: each has a quality, drawn too, by which the real rule stops it or lets it go on.
+Nothing of it is stored. Optuna draws the trials, and learns from how good they are made up to be;
+by that the study's own rule stops them or lets them go on.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-
-import numpy as np
-from ray.tune.schedulers import TrialScheduler
 
 from distprune.library.study_folder import StudyFolder
 from distprune.search.bill import Bill, sum_up
@@ -27,27 +23,31 @@ from distprune.search.cluster import (
     resolve_resources,
 )
 from distprune.search.cluster_timing import time_on_cluster
+from distprune.search.made_up_search import draw_search
 from distprune.search.objective import find_comparable, open_objective
 from distprune.search.planned_trials import AskedStages, ask_study, draw_target
-from distprune.search.simulation import Course, GoesOn, PlannedStudy, Room, simulate
+from distprune.search.simulation import Course, PlannedStudy, Room, simulate
 from distprune.search.spec import ResourcesSpec
 from distprune.search.stage_broker import ask_precision
 from distprune.search.stage_prices import PriceList, price_study
+from distprune.search.stopping_rule import make_rule
 from distprune.search.study import resolve_study
 from distprune.search.study_file import Study
-from distprune.search.tune_adapters import MilestoneASHA
 from distprune.store.store import Store
 from distprune.tasks.prepared import PreparedTask, SplitName
 from distprune.trial.context import TrialContext
 from distprune.trial.stage_kinds import EVALUATION_BATCHES
 from distprune.trial.stage_timing import TimingJob, Timings, make_miniature
 
-ROUNDS = 25
-"""Times that a study is played through; its trials have other qualities in each."""
+MOST_ROUNDS, FEWEST_ROUNDS = 25, 3
+"""Times that a study is played through, each with another answer of what is good."""
+
+DRAWN_TRIALS = 400
+"""Trials of all rounds, where that leaves enough rounds; a large study differs less in each."""
 
 LEFT_OUT = (
     "stages that the storage has already",
-    "what Optuna learns: all trials are drawn uniformly, and later ones may be longer or shorter",
+    "which settings are good, and how good: made up, and Optuna learns from that",
     "importance is made up, so what trials share because their importance agrees is not known",
     "trials that diverge or fail, machines that are lost, and what else runs on the machines",
     "a storage that is slower than the workers' own disks; downloads",
@@ -126,7 +126,12 @@ class _Planner:
             context = replace(context, precision=ask_precision(study.base.precision, resources))
             start_s = time.monotonic() - began
             self.notify("Drawing trials")
-            asked = ask_study(study, context, self.scratch)
+            concurrent = count_concurrent(resources)
+            rounds = [
+                draw_search(study, comparable, concurrent, self.scratch, number)
+                for number in range(count_rounds(study.spec.num_trials))
+            ]
+            asked = ask_study(study, context, rounds, self.scratch)
             self.notify(f"Timing {', '.join(sorted(map(str, asked.samples)))}")
             capacity = measure_capacity(resources)
             shared_cpus = max(capacity.shared_cpus, resources.cpus_per_stage)
@@ -141,7 +146,7 @@ class _Planner:
             shared_slots=shared_cpus // resources.cpus_per_stage,
         )
         planned = price_study(asked, prices, study.milestones)
-        courses = tuple(play(study, planned, room, comparable))
+        courses = [play(study, one, room, comparable) for one in planned]
         cpus, gpus = resources.cpus_per_stage, resources.gpus_per_stage or 0.0
         bill = sum_up(courses, len(study.milestones), cpus, gpus)
         return Plan(bill.begin_with(start_s, store.count_bytes()), room, resources, timings)
@@ -184,8 +189,13 @@ def make_room(resources: ResourcesSpec, capacity: Capacity, worker_start_s: floa
     )
 
 
-def play(study: Study, planned: PlannedStudy, room: Room, comparable: int) -> Iterator[Course]:
-    """Play a study through several times, with trials of other qualities each time.
+def count_rounds(num_trials: int) -> int:
+    """Return how often a study of so many trials is played through."""
+    return min(MOST_ROUNDS, max(FEWEST_ROUNDS, DRAWN_TRIALS // num_trials))
+
+
+def play(study: Study, planned: PlannedStudy, room: Room, comparable: int) -> Course:
+    """Play a study through by its own rule of stopping.
 
     Args:
         study: The study.
@@ -193,31 +203,4 @@ def play(study: Study, planned: PlannedStudy, room: Room, comparable: int) -> It
         room: Where they run.
         comparable: The first milestone at which its objective can tell trials apart.
     """
-    generator = np.random.default_rng(study.spec.seed)
-    for _ in range(ROUNDS):
-        qualities = generator.random(len(planned.trials)).tolist()
-        yield simulate(planned, room, make_rule(study, comparable, qualities), qualities)
-
-
-def make_rule(study: Study, comparable: int, qualities: Sequence[float]) -> GoesOn:
-    """Return the study's own rule of stopping, for trials of which one is better throughout.
-
-    Args:
-        study: The study.
-        comparable: The first milestone at which its objective can tell trials apart.
-        qualities: How good each trial is, higher is better.
-    """
-    stopping, num_milestones = study.spec.stopping, len(study.milestones)
-    if stopping is None:
-        return lambda number, milestone: True
-    grace = max(stopping.grace_milestones, comparable)
-    asha = MilestoneASHA(stopping.model_copy(update={"grace_milestones": grace}), num_milestones)
-
-    def goes_on(number: int, milestone: int) -> bool:
-        if milestone == num_milestones:
-            return False
-        trial = SimpleNamespace(trial_id=str(number))
-        action = asha._brackets[0].on_result(trial, milestone, qualities[number])
-        return bool(action != TrialScheduler.STOP)
-
-    return goes_on
+    return simulate(planned, room, make_rule(study, comparable, planned.qualities))

@@ -6,7 +6,7 @@ whose settings lead to the same stages share them here as they would in the stud
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from distprune.core.importance_scores import Importance
 from distprune.core.mask import Mask
 from distprune.core.selection import select
 from distprune.core.units import EncoderShape, UnitKind
-from distprune.library.history import Outcome
-from distprune.search.proposals import Proposer
+from distprune.search.made_up_search import DrawnTrial
 from distprune.search.study import share_probe
 from distprune.search.study_file import Study
 from distprune.trial.context import TrialContext
@@ -35,10 +34,11 @@ from distprune.trial.stages import TrialStages
 class AskedTrial:
     """A trial, and the stages that each of its levels asks for, the level's evaluation last.
 
-    A stage is listed where the trial first asks for it.
+    A stage is listed where the trial first asks for it. For the quality see `DrawnTrial`.
     """
 
     spec: TrialSpec
+    quality: float
     levels: tuple[tuple[StageRequest, ...], ...]
 
 
@@ -49,19 +49,20 @@ class AskedStages:
     Attributes:
         base: The trial whose dense model is the study's reference.
         shared: What the driver asks for before the trials.
-        trials: The trials, in order.
+        rounds: The trials, in order, of each round that the study may go.
     """
 
     base: TrialSpec
     shared: tuple[StageRequest, ...]
-    trials: tuple[AskedTrial, ...]
+    rounds: tuple[tuple[AskedTrial, ...], ...]
 
     @property
     def samples(self) -> dict[StageKind, Sample]:
         """A stage of each kind, with a trial that asks for it."""
         of_trials = (
             Sample(trial.spec, request)
-            for trial in self.trials
+            for trials in self.rounds
+            for trial in trials
             for requests in trial.levels
             for request in requests
         )
@@ -69,37 +70,39 @@ class AskedStages:
         return {find_kind(sample.request): sample for sample in (*of_trials, *of_driver)}
 
 
-def ask_study(study: Study, context: TrialContext, scratch: Path) -> AskedStages:
+def ask_study(
+    study: Study, context: TrialContext, rounds: Sequence[Sequence[DrawnTrial]], scratch: Path
+) -> AskedStages:
     """List the stages that a study would ask for if no trial were stopped.
 
     Args:
         study: The study.
         context: Its facts.
+        rounds: The trials, in order, of each round that the study may go.
         scratch: Folder for what is made up.
     """
     made_up = MadeUpResults(context, scratch)
     stages = made_up.bind(study.base)
     measure_reference(stages)
     share_probe(study, stages)
-    trials = tuple(_ask_trial(spec, context, scratch) for spec in draw_trials(study, scratch))
-    return AskedStages(study.base, made_up.take(), trials)
+    walked: dict[str, tuple[tuple[StageRequest, ...], ...]] = {}
+
+    def ask(trial: DrawnTrial) -> AskedTrial:
+        name = trial.spec.model_dump_json()
+        if name not in walked:
+            walked[name] = _walk(trial.spec, context, scratch)
+        return AskedTrial(trial.spec, trial.quality, walked[name])
+
+    return AskedStages(
+        study.base, made_up.take(), tuple(tuple(map(ask, trials)) for trials in rounds)
+    )
 
 
-def _ask_trial(spec: TrialSpec, context: TrialContext, scratch: Path) -> AskedTrial:
+def _walk(
+    spec: TrialSpec, context: TrialContext, scratch: Path
+) -> tuple[tuple[StageRequest, ...], ...]:
     made_up = MadeUpResults(context, scratch)
-    return AskedTrial(spec, tuple(made_up.take() for _ in run_trial(made_up.bind(spec))))
-
-
-def draw_trials(study: Study, scratch: Path) -> Iterator[TrialSpec]:
-    """Yield the trials that the study would begin with, and go on to draw as it drew those.
-
-    Each is told as failed at once, so that Optuna learns nothing and draws uniformly.
-    """
-    proposer = Proposer(study, scratch / "optuna.journal")
-    for number in range(study.spec.num_trials):
-        proposal = proposer.propose(number)
-        proposer.tell(number, Outcome.FAILED, {})
-        yield proposal.spec
+    return tuple(made_up.take() for _ in run_trial(made_up.bind(spec)))
 
 
 def draw_target(study: Study, context: TrialContext) -> Mask:

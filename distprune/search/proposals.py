@@ -33,7 +33,6 @@ from distprune.search.optuna_journal import JournalFile
 from distprune.search.space import Parameter, RangeKind
 from distprune.search.spec import SamplerSpec
 from distprune.search.study_file import Study
-from distprune.trial.results import MilestoneReport
 from distprune.trial.spec import TrialSpec
 
 STATES = {
@@ -112,9 +111,9 @@ class Proposer:
         self._journal.flush()
         return Proposal(self._study.make_trial(values), values)
 
-    def report(self, number: int, report: MilestoneReport) -> None:
+    def report(self, number: int, milestone: int, objective: float) -> None:
         """Tell Optuna the objective of a running trial at a milestone."""
-        self._running[number].report(report.objective, step=report.milestone)
+        self._running[number].report(objective, step=milestone)
         self._journal.flush()
 
     def tell(self, number: int, outcome: Outcome, objectives: Mapping[int, float]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from distprune.search.stage_queue import StageQueue, Urgency
@@ -62,11 +62,14 @@ class PlannedStudy:
     Attributes:
         shared: What the driver computes before the trials, one after the other.
         trials: The levels of each trial, in the order in which trials begin.
+        qualities: How good each trial is; the best that reaches a milestone is evaluated at the
+            end. Higher is better.
         report: The evaluation of the dense model on the report split.
     """
 
     shared: tuple[PricedStage, ...]
     trials: tuple[tuple[PlannedLevel, ...], ...]
+    qualities: tuple[float, ...]
     report: PricedStage
 
 
@@ -110,17 +113,13 @@ class Course:
     reached: Mapping[int, int]
 
 
-def simulate(
-    study: PlannedStudy, room: Room, goes_on: GoesOn, qualities: Sequence[float]
-) -> Course:
+def simulate(study: PlannedStudy, room: Room, goes_on: GoesOn) -> Course:
     """Play a study through.
 
     Args:
         study: Its stages.
         room: Where they run.
         goes_on: Stops trials at milestones.
-        qualities: How good each trial is; the best that reaches a milestone is evaluated at the
-            end. Higher is better.
     """
     cluster = _Cluster(room)
     cluster.run([_ask_for(study.shared)], 1)
@@ -141,7 +140,7 @@ def simulate(
     cluster.run(map(walk, range(len(study.trials))), room.concurrent)
     best = {
         milestone: report
-        for milestone, number, report in sorted(arrivals, key=lambda a: qualities[a[1]])
+        for milestone, number, report in sorted(arrivals, key=lambda a: study.qualities[a[1]])
     }
     cluster.run([_ask_for([report]) for report in (study.report, *best.values())], len(best) + 1)
     return Course(

@@ -79,8 +79,8 @@ class PriceList:
 
 def price_study(
     asked: AskedStages, prices: PriceList, milestones: tuple[float, ...]
-) -> PlannedStudy:
-    """Return a study's stages with their prices.
+) -> tuple[PlannedStudy, ...]:
+    """Return each round of a study, with the prices of its stages.
 
     Args:
         asked: The stages.
@@ -88,10 +88,14 @@ def price_study(
         milestones: Sparsities of the study's grid, increasing.
     """
     reference = next(request for request in asked.shared if request.stage == "evaluate")
-    return PlannedStudy(
-        shared=tuple(map(prices.price, asked.shared)),
-        trials=tuple(tuple(_price_levels(trial, prices, milestones)) for trial in asked.trials),
-        report=prices.price_report(reference),
+    return tuple(
+        PlannedStudy(
+            shared=tuple(map(prices.price, asked.shared)),
+            trials=tuple(tuple(_price_levels(trial, prices, milestones)) for trial in trials),
+            qualities=tuple(trial.quality for trial in trials),
+            report=prices.price_report(reference),
+        )
+        for trials in asked.rounds
     )
 
 

@@ -19,6 +19,7 @@ from tests.search.synthetic import make_study
 STUDY = make_study()
 PLAN = Plan(
     bill=Bill(
+        num_rounds=25,
         wall_s=3725.0,
         wall_range_s=(3600.0, 4000.0),
         before_trials_s=65.0,
@@ -62,7 +63,8 @@ def test_gpu_hours_are_printed_where_there_are_gpus() -> None:
     assert "GPU hours   1.25" in text
 
 
-def test_it_says_what_is_left_out() -> None:
+def test_it_says_how_it_was_made_and_what_is_left_out() -> None:
+    assert "median of 25 rounds" in explain_plan(PLAN)
     assert all(f"- {text}" in explain_plan(PLAN) for text in LEFT_OUT)
 
 

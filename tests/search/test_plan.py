@@ -1,4 +1,4 @@
-"""A study's plan: its rule of stopping, and all of it on a tiny study."""
+"""A study's plan: its rounds, and all of it on a tiny study."""
 
 from __future__ import annotations
 
@@ -7,47 +7,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from distprune.search import plan as module
-from distprune.search.plan import PlanRequest, make_rule, plan_study, play
+from distprune.search.plan import PlanRequest, count_rounds, plan_study, play
 from distprune.search.simulation import PlannedLevel, PlannedStudy, PricedStage, Room
 from distprune.search.study_file import check_study
 from tests.cli.tiny_search import tiny_values
-from tests.search.successive_halving import SuccessiveHalving
 from tests.search.synthetic import make_study
 
-MILESTONES = [0.1, 0.2, 0.3, 0.4, 0.6]
-ORDERS = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12, unique=True)
 
-
-@given(ORDERS, st.integers(2, 3), st.integers(1, 2), st.integers(1, 3))
-def test_rule_is_that_of_the_paper(
-    qualities: list[float], factor: int, grace: int, comparable: int
-) -> None:
-    """One trial after the other, each as far as it may go."""
-    stopping = {"reduction_factor": factor, "grace_milestones": grace}
-    study = make_study(milestones=MILESTONES, stopping=stopping)
-    goes_on = make_rule(study, comparable, qualities)
-    halving = SuccessiveHalving(factor, max(grace, comparable), len(MILESTONES))
-    for number, quality in enumerate(qualities):
-        for milestone in range(1, len(MILESTONES) + 1):
-            decision = goes_on(number, milestone)
-            assert decision == halving.goes_on(milestone, quality)
-            if not decision:
-                break
-
-
-def test_without_stopping_all_go_on() -> None:
-    goes_on = make_rule(make_study(stopping=None), 1, [0.0, 1.0])
-    assert all(goes_on(number, milestone) for number in range(2) for milestone in range(1, 3))
-
-
-def test_rounds_differ_in_who_survives_and_not_in_where_they_begin() -> None:
-    study = make_study(num_trials=8)
+def test_rule_of_the_study_stops_trials() -> None:
+    study = make_study(num_trials=4, stopping={"reduction_factor": 2, "grace_milestones": 1})
     trials = tuple(
         tuple(
             PlannedLevel(
@@ -58,18 +29,21 @@ def test_rounds_differ_in_who_survives_and_not_in_where_they_begin() -> None:
             )
             for level in (1, 2, 3)
         )
-        for number in range(8)
+        for number in range(4)
     )
     report = PricedStage("report", "evaluate", "evaluate", 0.0)
-    planned = PlannedStudy((), trials, report)
-    courses = list(play(study, planned, Room(1, 1), comparable=1))
-    assert len(courses) == module.ROUNDS
-    assert {course.reached[1] for course in courses} == {8}
-    survivors = [course.reached[2] for course in courses]
-    assert len(set(survivors)) > 1
-    assert 3 <= np.mean(survivors) <= 6
-    again = list(play(study, planned, Room(1, 1), comparable=1))
-    assert [course.seconds for course in again] == [course.seconds for course in courses]
+
+    def reach(*qualities: float) -> list[int]:
+        planned = PlannedStudy((), trials, qualities, report)
+        return list(play(study, planned, Room(1, 1), comparable=1).reached.values())
+
+    assert reach(0.1, 0.2, 0.3, 0.4) == [4, 4, 4]
+    assert reach(0.4, 0.3, 0.2, 0.1) == [4, 1, 1]
+
+
+@pytest.mark.parametrize(("num_trials", "rounds"), [(1, 25), (12, 25), (40, 10), (5_000, 3)])
+def test_large_studies_are_played_through_less_often(num_trials: int, rounds: int) -> None:
+    assert count_rounds(num_trials) == rounds
 
 
 @pytest.mark.slow

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distprune.search.made_up_search import draw_search
 from distprune.search.planned_trials import (
     AskedStages,
     MadeUpResults,
     ask_study,
     draw_target,
-    draw_trials,
 )
-from distprune.search.proposals import Proposer
 from distprune.search.study_file import Study, check_study
 from distprune.store.store import Store
 from distprune.trial.context import TrialContext
@@ -22,7 +22,6 @@ from distprune.trial.resolve import resolve_context
 from distprune.trial.runner import run_trial
 from distprune.trial.stages import TrialStages
 from tests.cli.tiny_search import tiny_values
-from tests.search.synthetic import make_study
 from tests.trial.studies import CannedExecutor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -50,7 +49,9 @@ def context(study: Study, store: Store) -> TrialContext:
 def asked(
     study: Study, context: TrialContext, tmp_path_factory: pytest.TempPathFactory
 ) -> AskedStages:
-    return ask_study(study, context, tmp_path_factory.mktemp("scratch"))
+    scratch = tmp_path_factory.mktemp("scratch")
+    rounds = [draw_search(study, 1, 2, scratch, number) for number in range(2)]
+    return ask_study(study, context, rounds, scratch)
 
 
 def test_driver_asks_for_what_all_trials_need(asked: AskedStages) -> None:
@@ -58,8 +59,8 @@ def test_driver_asks_for_what_all_trials_need(asked: AskedStages) -> None:
 
 
 def test_each_trial_has_its_levels_and_each_stage_once(asked: AskedStages) -> None:
-    assert len(asked.trials) == 4
-    for trial in asked.trials:
+    assert [len(trials) for trials in asked.rounds] == [4, 4]
+    for trial in chain.from_iterable(asked.rounds):
         assert len(trial.levels) == 1 + len(trial.spec.pruning.sparsities)
         assert all(requests[-1].stage == "evaluate" for requests in trial.levels)
         keys = [request.key for requests in trial.levels for request in requests]
@@ -70,8 +71,8 @@ def test_walk_asks_for_what_a_trial_asks_for(
     asked: AskedStages, context: TrialContext, store: Store
 ) -> None:
     """The canned results are other ones, so keys differ; stages and their order do not."""
-    for trial in asked.trials:
-        executor = CannedExecutor(Store(f"{store.root}-{asked.trials.index(trial)}"))
+    for number, trial in enumerate(chain.from_iterable(asked.rounds)):
+        executor = CannedExecutor(Store(f"{store.root}-{number}"))
         list(run_trial(TrialStages(trial.spec, context, executor.store, executor)))
         walked = [request.stage for requests in trial.levels for request in requests]
         assert walked == [stage for stage in executor.computed if stage != "snapshot"]
@@ -93,17 +94,6 @@ def test_equal_settings_share_all_stages(
 def test_samples_have_one_of_each_kind(asked: AskedStages) -> None:
     kinds = {str(kind) for kind in asked.samples}
     assert kinds == {"dense", "evaluate", "probe", "score (task, example)", "retrain"}
-
-
-def test_first_trials_are_those_that_the_study_begins_with(tmp_path: Path) -> None:
-    study = make_study(start_with=[{"pruning.mixing.coefficient": 0.25}])
-    drawn = list(draw_trials(study, tmp_path / "plan"))
-    proposer = Proposer(study, tmp_path / "optuna.journal")
-    real = [proposer.propose(number).spec for number in range(study.spec.sampler.startup_trials)]
-    assert drawn[: len(real)] == real
-    assert len(drawn) == study.spec.num_trials
-    assert drawn[0].pruning.mixing.coefficient == 0.25
-    assert len({spec.pruning.mixing.coefficient for spec in drawn}) == len(drawn)
 
 
 def test_target_is_what_the_last_level_keeps(study: Study, context: TrialContext) -> None:

@@ -49,7 +49,7 @@ class Diary:
         reports = self.trials[number].reports
         report = MilestoneReport(len(reports) + 1, 0.2, 0.5, objective, 0.5, 1, ())
         reports[report.milestone] = MilestoneReached(number, 0.0, report)
-        self.proposer.report(number, report)
+        self.proposer.report(number, report.milestone, report.objective)
 
     def end(self, number: int, outcome: Outcome = Outcome.COMPLETED) -> None:
         record = self.trials[number]

@@ -42,10 +42,9 @@ def play(
 ) -> Course:
     """Play a study of a dense model and trials; `stopped` are (trial, milestone)."""
     return simulate(
-        PlannedStudy((DENSE,), trials, REPORT),
+        PlannedStudy((DENSE,), trials, tuple(qualities or [0.0] * len(trials)), REPORT),
         room,
         lambda number, milestone: (number, milestone) not in stopped,
-        qualities or [0.0] * len(trials),
     )
 
 

@@ -90,8 +90,10 @@ def test_levels_know_their_milestones() -> None:
     study = make_study()
     spec = study.make_trial({"pruning.schedule.shape": "linear", "pruning.schedule.levels": 3})
     levels = tuple((evaluate(HALF, weights=str(number)),) for number in range(4))
-    asked = AskedStages(spec, (evaluate(Mask.dense(SHAPE)),), (AskedTrial(spec, levels),))
-    (planned,) = price_study(asked, PRICES, (0.3, 0.6)).trials
+    asked = AskedStages(spec, (evaluate(Mask.dense(SHAPE)),), ((AskedTrial(spec, 0.5, levels),),))
+    (study_planned,) = price_study(asked, PRICES, (0.3, 0.6))
+    (planned,) = study_planned.trials
+    assert study_planned.qualities == (0.5,)
     assert [level.milestones for level in planned] == [(), (), (1,), (2,)]
     assert [level.levels_left for level in planned] == [2, 2, 1, 1]
     assert len({level.report.key for level in planned}) == 4
@@ -100,8 +102,8 @@ def test_levels_know_their_milestones() -> None:
 def test_one_shot_reaches_all_milestones_at_once() -> None:
     spec = make_study().make_trial({"pruning.schedule.shape": "one_shot"})
     levels = tuple((evaluate(HALF, weights=str(number)),) for number in range(2))
-    asked = AskedStages(spec, (evaluate(Mask.dense(SHAPE)),), (AskedTrial(spec, levels),))
-    (planned,) = price_study(asked, PRICES, (0.2, 0.4, 0.6)).trials
+    asked = AskedStages(spec, (evaluate(Mask.dense(SHAPE)),), ((AskedTrial(spec, 0.5, levels),),))
+    ((planned,),) = (one.trials for one in price_study(asked, PRICES, (0.2, 0.4, 0.6)))
     assert [level.milestones for level in planned] == [(), (1, 2, 3)]
 
 
