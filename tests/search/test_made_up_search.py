@@ -80,7 +80,7 @@ def test_first_trials_are_those_that_the_study_begins_with(tmp_path: Path) -> No
 
 
 def test_a_round_is_drawn_again_alike_and_another_one_differs(tmp_path: Path) -> None:
-    study = make_study()
+    study = make_study(num_trials=12)
     (tmp_path / "again").mkdir()
     first = draw_search(study, 1, 2, tmp_path, 0)
     assert draw_search(study, 1, 2, tmp_path / "again", 0) == first
