@@ -54,14 +54,16 @@ class TrackedStudy:
     def on_start(self, start: StudyStart) -> None:
         """Begin to track."""
         self.start = start
-        uri, artifacts = locate_tracking(self._folder, self._study.spec.tracking.uri)
+        tracking = self._study.spec.tracking
+        uri, artifacts = locate_tracking(self._folder, tracking.uri)
+        draws = partial(draw_level, self._folder.open_store()) if tracking.figures else None
         self._tracker = Tracker(
             uri=uri,
             artifact_location=artifacts,
             study_name=self._folder.name,
             study_id=start.study_id,
             metric_name=start.context.task.metric,
-            draw_level=partial(draw_level, self._folder.open_store()),
+            draw_level=draws,
         )
         self._tracker.start(self._folder.configuration, self._study.milestones)
 

@@ -58,10 +58,14 @@ class ResourcesSpec(Spec):
 
 
 class TrackingSpec(Spec):
-    """Where MLflow keeps the runs."""
+    """Where MLflow keeps the runs, and whether each level has its figure there."""
 
     uri: str | None = None
     """http(s) address of a tracking server; None = a SQLite file beside the study."""
+
+    figures: bool = True
+    """Draw what chose the mask of each level, a fifth of a second of one core each. A search of many
+    levels a second gets ahead of that, and its end waits for the figures."""
 
     @field_validator("uri")
     @classmethod

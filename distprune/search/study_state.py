@@ -24,7 +24,7 @@ from distprune.trial.context import TrialContext
 FREE_SETTINGS = {
     "num_trials": "how many trials there are in all",
     "resources": "what the study may use, not what it finds",
-    "tracking": "where runs are tracked from now on; what was sent elsewhere stays there",
+    "tracking": "where and how runs are tracked from now on; what was sent before stays as it is",
     "storage": "where the study lies",
     "store": "how large the store may grow",
 }

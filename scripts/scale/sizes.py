@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,16 +82,16 @@ class Size:
         return (one for name, s in self.probes.items() if name.startswith(prefix) for one in s)
 
 
-def measure_size(work: Path, trials: int, tracking: str | None) -> Size:
+def measure_size(work: Path, trials: int, tracking: Mapping[str, Any]) -> Size:
     """Run a search of so many trials, then the same again, then list its store.
 
     Args:
         work: Folder of all sizes; a search that has ended there is not run again.
         trials: How many.
-        tracking: Address of a tracking server; None = a file beside the study.
+        tracking: The study's settings of tracking.
     """
     settings = replace(quick_settings(work / str(trials)), trivial_trials=trials)
-    values = {**trivial_study(settings), "tracking": {"uri": tracking}}
+    values = {**trivial_study(settings), "tracking": dict(tracking)}
     folder = StudyFolder(storage(settings, ARM), ARM)
     first = run_search(settings.work / ARM, values, trials, folder)
     again = run_search(settings.work / AGAIN, values, trials, folder)

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from distprune.cli.searching import write_figures
+from distprune.cli import searching as module
+from distprune.cli.searching import TrackedStudy, write_figures
 from distprune.library.history import History
 from distprune.library.mixing_paths import read_paths
 from distprune.library.study_folder import StudyFolder
@@ -17,6 +18,7 @@ from distprune.search.study_file import Study
 from distprune.store.store import Store
 from tests.library.scored_study import run_scored_trial
 from tests.report.pictures import read_size
+from tests.search.synthetic import make_study
 from tests.tracking.events import MILESTONES, REFERENCE
 
 
@@ -59,6 +61,24 @@ def test_figure_goes_with_the_last_path(folder: StudyFolder) -> None:
     assert {summary.reason for summary in read_paths(folder)} == {
         "only the fine-tuned importance was measured (operator finetuned)"
     }
+
+
+@pytest.mark.parametrize("figures", [True, False])
+def test_levels_are_drawn_unless_the_study_says_no(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, figures: bool
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def make(**options: Any) -> Any:
+        made.append(options)
+        return SimpleNamespace(start=lambda *arguments: None)
+
+    monkeypatch.setattr(module, "Tracker", make)
+    study = make_study(tracking={"figures": figures})
+    task = SimpleNamespace(metric="accuracy")
+    start = SimpleNamespace(study_id="id", context=SimpleNamespace(task=task))
+    TrackedStudy(study, folder).on_start(cast("StudyStart", start))
+    assert [options["draw_level"] is not None for options in made] == [figures]
 
 
 def test_study_that_did_not_start(folder: StudyFolder) -> None:
