@@ -56,14 +56,14 @@ class TrackedStudy:
         self.start = start
         tracking = self._study.spec.tracking
         uri, artifacts = locate_tracking(self._folder, tracking.uri)
-        draws = partial(draw_level, self._folder.open_store()) if tracking.figures else None
+        draws = tracking.figures == "all"
         self._tracker = Tracker(
             uri=uri,
             artifact_location=artifacts,
             study_name=self._folder.name,
             study_id=start.study_id,
             metric_name=start.context.task.metric,
-            draw_level=draws,
+            draw_level=partial(draw_level, self._folder.open_store()) if draws else None,
         )
         self._tracker.start(self._folder.configuration, self._study.milestones)
 

@@ -63,9 +63,9 @@ class TrackingSpec(Spec):
     uri: str | None = None
     """http(s) address of a tracking server; None = a SQLite file beside the study."""
 
-    figures: bool = True
-    """Draw what chose the mask of each level, a fifth of a second of one core each. A search of many
-    levels a second gets ahead of that, and its end waits for the figures."""
+    figures: Literal["all", "none"] = "all"
+    """Whether what chose the mask of each level is drawn, a fifth of a second of one core each. A
+    search of many levels a second gets ahead of that, and its end waits for the figures."""
 
     @field_validator("uri")
     @classmethod

@@ -31,7 +31,7 @@ SIZES = (100, 1_000, 5_000)
 def main() -> None:
     """Measure the sizes that the command line asks for."""
     arguments = parse_arguments(sys.argv[1:])
-    tracking = {"uri": arguments.tracking, "figures": not arguments.no_figures}
+    tracking = {"uri": arguments.tracking, "figures": "none" if arguments.no_figures else "all"}
     sizes: list[Size] = []
     with open_work(arguments.work) as work:
         for trials in sorted(arguments.sizes):
@@ -51,7 +51,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="trials (%(default)s)")
     parser.add_argument("--tracking", metavar="URI", help="tracking server (default: a file)")
-    parser.add_argument("--no-figures", action="store_true", help="as tracking.figures: false")
+    parser.add_argument("--no-figures", action="store_true", help="as tracking.figures: none")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write everything here")
     parser.add_argument(
         "--work",

@@ -63,9 +63,9 @@ def test_figure_goes_with_the_last_path(folder: StudyFolder) -> None:
     }
 
 
-@pytest.mark.parametrize("figures", [True, False])
+@pytest.mark.parametrize("figures", ["all", "none"])
 def test_levels_are_drawn_unless_the_study_says_no(
-    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, figures: bool
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, figures: str
 ) -> None:
     made: list[dict[str, Any]] = []
 
@@ -78,7 +78,7 @@ def test_levels_are_drawn_unless_the_study_says_no(
     task = SimpleNamespace(metric="accuracy")
     start = SimpleNamespace(study_id="id", context=SimpleNamespace(task=task))
     TrackedStudy(study, folder).on_start(cast("StudyStart", start))
-    assert [options["draw_level"] is not None for options in made] == [figures]
+    assert [options["draw_level"] is not None for options in made] == [figures == "all"]
 
 
 def test_study_that_did_not_start(folder: StudyFolder) -> None:
