@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -91,13 +92,30 @@ def connect_cluster(address: str | None, verbose: bool, ship_code: bool = False)
         )
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         if not was_connected:
-            ray.shutdown()
+            disconnect()
         raise explain_refusal(address, error) from error
     try:
         with interrupted_by_sigterm():
             yield
     finally:
+        disconnect()
+
+
+def disconnect() -> None:
+    """Leave the cluster; while that lasts, no thread may collect what belongs to Ray.
+
+    Ray ends the process, with code 1, where one of its references is dropped while it shuts down.
+    References in cycles are dropped by whatever thread the garbage collector happens to run on,
+    that which tracks a study for example.
+    """
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

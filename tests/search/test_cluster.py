@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from distprune.search.cluster import (
     connect_cluster,
     count_concurrent,
     count_slots,
+    disconnect,
     interrupted_by_sigterm,
     list_nodes,
     make_environment,
@@ -260,3 +263,34 @@ def test_sigterm_interrupts_a_driver() -> None:
     with pytest.raises(KeyboardInterrupt):
         be_terminated()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class _Node:
+    """Something that a cycle keeps until garbage is collected."""
+
+    def __init__(self, dropped: list[bool]) -> None:
+        self.itself = self
+        self._dropped = dropped
+
+    def __del__(self) -> None:
+        self._dropped.append(gc.isenabled())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_collected_while_ray_shuts_down(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    dropped: list[bool] = []
+    seen: list[tuple[bool, int]] = []
+
+    def shutdown() -> None:
+        seen.append((gc.isenabled(), len(dropped)))
+        if fails:
+            raise RuntimeError("no cluster")
+
+    monkeypatch.setattr(cluster.ray, "shutdown", shutdown)
+    _Node(dropped)
+    with suppress(RuntimeError):
+        disconnect()
+    assert seen == [(False, 1)]
+    assert gc.isenabled()
