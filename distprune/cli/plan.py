@@ -80,6 +80,7 @@ def describe_plan(study: Study, planned: Plan) -> list[str]:
     """Return the sums of a plan, one line each."""
     bill, room, resources = planned.bill, planned.room, planned.resources
     low, high = map(format_duration, bill.wall_range_s)
+    spread = f" ({low} to {high})" if bill.num_rounds > 1 else ""
     grants = f"{resources.cpus_per_stage} cores"
     if resources.gpus_per_stage:
         grants += f" and {resources.gpus_per_stage:g} GPUs"
@@ -91,7 +92,7 @@ def describe_plan(study: Study, planned: Plan) -> list[str]:
         f"{study.spec.name}: {study.spec.num_trials} trials, {room.concurrent} at a time; stages "
         f"of {grants}, {room.slots} at a time",
         "",
-        f"wall time   {format_duration(bill.wall_s)} ({low} to {high}), of it "
+        f"wall time   {format_duration(bill.wall_s)}{spread}, of it "
         f"{format_duration(bill.before_trials_s)} before the first trial",
         f"core hours  {bill.core_hours:.3g}; {bill.unshared_core_hours:.3g} if every trial "
         "computed its own stages",
@@ -123,12 +124,15 @@ def explain_plan(planned: Plan) -> str:
     """Return what a plan was estimated from, and what it leaves out."""
     from distprune.search.plan import LEFT_OUT
 
-    left_out = "\n".join(f"- {text}" for text in LEFT_OUT)
-    return (
-        f"Stages were timed for {format_duration(planned.timings.total_s)}. Numbers are means and "
-        f"the wall time is the median of {planned.bill.num_rounds} rounds (10 % of them below the "
-        f"lower end, 10 % above the upper one). Not in it:\n{left_out}"
+    num_rounds = planned.bill.num_rounds
+    rounds = (
+        f"Numbers are means and the wall time is the median of {num_rounds} rounds (10 % of them "
+        "below the lower end, 10 % above the upper one)."
+        if num_rounds > 1
+        else "So large a study is played through once."
     )
+    timed = f"Stages were timed for {format_duration(planned.timings.total_s)}."
+    return "\n".join([f"{timed} {rounds} Not in it:", *(f"- {text}" for text in LEFT_OUT)])
 
 
 def list_values(study: Study, planned: Plan) -> dict[str, Any]:

@@ -39,11 +39,12 @@ from distprune.trial.context import TrialContext
 from distprune.trial.stage_kinds import EVALUATION_BATCHES
 from distprune.trial.stage_timing import TimingJob, Timings, make_miniature
 
-MOST_ROUNDS, FEWEST_ROUNDS = 25, 3
+MOST_ROUNDS = 25
 """Times that a study is played through, each with another answer of what is good."""
 
-DRAWN_TRIALS = 400
-"""Trials of all rounds, where that leaves enough rounds; a large study differs less in each."""
+DRAWN_TRIALS = 1_200
+"""Trials of all rounds; Optuna takes longer for each trial of a large study, and its rounds differ
+less from each other."""
 
 LEFT_OUT = (
     "stages that the storage has already",
@@ -191,7 +192,7 @@ def make_room(resources: ResourcesSpec, capacity: Capacity, worker_start_s: floa
 
 def count_rounds(num_trials: int) -> int:
     """Return how often a study of so many trials is played through."""
-    return min(MOST_ROUNDS, max(FEWEST_ROUNDS, DRAWN_TRIALS // num_trials))
+    return min(MOST_ROUNDS, max(1, DRAWN_TRIALS // num_trials))
 
 
 def play(study: Study, planned: PlannedStudy, room: Room, comparable: int) -> Course:

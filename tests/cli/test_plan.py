@@ -63,8 +63,18 @@ def test_gpu_hours_are_printed_where_there_are_gpus() -> None:
     assert "GPU hours   1.25" in text
 
 
-def test_it_says_how_it_was_made_and_what_is_left_out() -> None:
+def test_it_says_how_it_was_made() -> None:
     assert "median of 25 rounds" in explain_plan(PLAN)
+
+
+def test_large_study_has_no_range() -> None:
+    text = show(replace(PLAN, bill=replace(PLAN.bill, num_rounds=1)))
+    assert "wall time   1:02:05, of it 1:05" in text
+    assert "played through once" in text
+    assert "median" not in text
+
+
+def test_it_says_what_is_left_out() -> None:
     assert all(f"- {text}" in explain_plan(PLAN) for text in LEFT_OUT)
 
 
