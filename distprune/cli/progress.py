@@ -46,6 +46,7 @@ class StudyProgress:
         self._session_start = time.time()
         self._first_event: float | None = None
         self._num_stored = 0
+        self._num_ended = 0
         self._phase = ""
         self._start: Any = None
         self._live = Live(
@@ -100,12 +101,13 @@ class StudyProgress:
                 f"{self._metric_name} {report.metric:.4f}, retention {report.retention:.3f}",
             )
         elif isinstance(event, TrialEnded):
+            self._num_ended += record.end is None
             record.end = event
             note = f" ({event.message.splitlines()[-1]})" if event.message else ""
             self._say_event(
                 event, f"trial {event.number}: {event.outcome}{note}; {self._summary()}"
             )
-            if self._num_ended() == self._num_trials:
+            if self._num_ended == self._num_trials:
                 self._say_event(event, describe_usage(self._usage()))
 
     @property
@@ -127,25 +129,22 @@ class StudyProgress:
     def _usage(self) -> Usage:
         return sum_up_study(self._start.shared if self._start else (), self._trials.values())
 
-    def _num_ended(self) -> int:
-        return sum(1 for record in self._trials.values() if record.end)
-
     def _summary(self) -> str:
-        return f"{self._num_ended()} of {self._num_trials} trials done{self._time_left()}"
+        return f"{self._num_ended} of {self._num_trials} trials done{self._time_left()}"
 
     def _time_left(self) -> str:
-        ended = self._num_ended() - self._num_stored
+        ended = self._num_ended - self._num_stored
         if not ended or self._first_event is None:
             return ""
         seconds = (time.monotonic() - self._first_event) / ended
-        return f", about {format_duration(seconds * (self._num_trials - self._num_ended()))} left"
+        return f", about {format_duration(seconds * (self._num_trials - self._num_ended))} left"
 
     def _render(self) -> RenderableType:
         elapsed = format_duration(time.monotonic() - self._started)
         head = Text(f"{self._phase}  {elapsed}", style="bold")
         if self._start is None:
             return head
-        bar = ProgressBar(total=self._num_trials, completed=self._num_ended(), width=40)
+        bar = ProgressBar(total=self._num_trials, completed=self._num_ended, width=40)
         progress = Table.grid(padding=(0, 2))
         progress.add_row(bar, self._summary())
         usage = Text(describe_usage(self._usage()), style="dim")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distprune.tracking.naming import EXPERIMENT_KIND, MODEL_DEVELOPMENT
+
+PAGE_SIZE = 500
+"""Runs that one answer of the tracking store brings; each comes with all of its values."""
 
 
 def find_or_create_experiment(client: Any, name: str, artifact_location: str | None) -> str:
@@ -29,11 +32,23 @@ def find_or_create_experiment(client: Any, name: str, artifact_location: str | N
 
 def find_run(client: Any, experiment_id: str, tags: Mapping[str, str]) -> Any | None:
     """Return the oldest run of an experiment that has all `tags`; None if there is none."""
+    return next(find_runs(client, experiment_id, tags, page_size=1), None)
+
+
+def find_runs(
+    client: Any, experiment_id: str, tags: Mapping[str, str], page_size: int = PAGE_SIZE
+) -> Iterator[Any]:
+    """Yield the runs of an experiment that have all `tags`, the oldest first."""
     conditions = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    runs = client.search_runs(
-        [experiment_id],
-        filter_string=conditions,
-        max_results=1,
-        order_by=["attributes.start_time ASC"],
-    )
-    return runs[0] if runs else None
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=conditions,
+            max_results=page_size,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        yield from page
+        if not (token := page.token):
+            return

@@ -10,7 +10,7 @@ from typing import Any
 from distprune.library.history import Event, MilestoneReached, TrialStarted
 from distprune.tracking import naming
 from distprune.tracking.batches import Point, log_parameters, log_points, milliseconds
-from distprune.tracking.lookup import find_or_create_experiment, find_run
+from distprune.tracking.lookup import find_or_create_experiment, find_run, find_runs
 from distprune.tracking.settings import list_shared_parameters
 from distprune.tracking.trial_run import DrawLevel, StudyIdentity, TrialRun
 
@@ -40,6 +40,7 @@ class StudyRun:
         self._configuration: Path | None = None
         self._milestones: tuple[float, ...] = ()
         self._trials: dict[int, TrialRun] = {}
+        self._earlier: dict[int, Any] = {}
         self._last_time: float | None = None
         self._has_parameters = False
         self.experiment_id: str | None = None
@@ -120,8 +121,16 @@ class StudyRun:
             self._client.update_run(run.info.run_id, status="RUNNING")
         if self._configuration is not None:
             self._client.log_artifact(run.info.run_id, str(self._configuration))
+        self._earlier = self._find_trials(experiment_id)
         self.run_id = str(run.info.run_id)
         return self.run_id
+
+    def _find_trials(self, experiment_id: str) -> dict[int, Any]:
+        """Find the runs of trials that earlier processes made, at once: there may be thousands."""
+        runs: dict[int, Any] = {}
+        for run in find_runs(self._client, experiment_id, self._study.tags(naming.KIND_TRIAL)):
+            runs.setdefault(int(run.data.tags[naming.TRIAL]), run)
+        return runs
 
     def _create(self, experiment_id: str, tags: dict[str, str], start_time: float) -> Any:
         metric_name = naming.clean_name(self._study.metric_name)
@@ -141,7 +150,12 @@ class StudyRun:
         if self.run_id is None or self.experiment_id is None:
             raise LookupError("the study has no run yet")
         trial = TrialRun(
-            self._client, self._study, self.experiment_id, self.run_id, self._draw_level
+            client=self._client,
+            study=self._study,
+            experiment_id=self.experiment_id,
+            parent_id=self.run_id,
+            earlier=self._earlier.pop(number, None),
+            draw_level=self._draw_level,
         )
         self._trials[number] = trial
         return trial

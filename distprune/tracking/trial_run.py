@@ -60,6 +60,7 @@ class TrialRun:
         study: The study.
         experiment_id: The study's experiment.
         parent_id: The study's run.
+        earlier: The trial's run, if an earlier process made it.
         draw_level: Draws a level's figure; None for no figures.
     """
 
@@ -69,12 +70,15 @@ class TrialRun:
         study: StudyIdentity,
         experiment_id: str,
         parent_id: str,
+        earlier: Any | None,
         draw_level: DrawLevel | None,
     ) -> None:
         self._client = client
         self._study = study
         self._experiment_id = experiment_id
         self._parent_id = parent_id
+        self._earlier = earlier
+        self._was_asked_for = False
         self._draw_level = draw_level
         self._run_id: str | None = None
         self._start: TrialStarted | None = None
@@ -89,8 +93,9 @@ class TrialRun:
         if self._run_id is not None:
             return
         tags = self._study.tags(naming.KIND_TRIAL) | {naming.TRIAL: str(event.number)}
-        run = find_run(self._client, self._experiment_id, tags)
+        run = self._find(tags)
         if run is None:
+            self._was_asked_for = True
             run = self._create(event, tags)
         elif run.data.tags.get(naming.PARENT_RUN) != self._parent_id:
             self._client.set_tag(run.info.run_id, naming.PARENT_RUN, self._parent_id)
@@ -137,6 +142,12 @@ class TrialRun:
         if self._start is None or self._run_id is None:
             raise LookupError("the history has an event of a trial that it does not start")
         return self._start, self._run_id
+
+    def _find(self, tags: dict[str, str]) -> Any | None:
+        if self._earlier is not None or not self._was_asked_for:
+            return self._earlier
+        # A request whose answer was lost may have made it.
+        return find_run(self._client, self._experiment_id, tags)
 
     def _create(self, event: TrialStarted, tags: dict[str, str]) -> Any:
         return self._client.create_run(

@@ -8,9 +8,7 @@ import pytest
 
 from distprune.tracking.batches import Point, log_parameters, log_points, milliseconds
 
-pytestmark = [
-    pytest.mark.xdist_group("mlflow"),
-]
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 
 class Recorder:

@@ -16,9 +16,7 @@ from distprune.tracking.client import (
     prepare_environment,
 )
 
-pytestmark = [
-    pytest.mark.xdist_group("mlflow"),
-]
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 
 def test_telemetry_is_off_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

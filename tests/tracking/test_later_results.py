@@ -18,9 +18,7 @@ from distprune.tracking.trial_run import StudyIdentity
 from tests.tracking.conftest import Tracked
 from tests.tracking.events import run_trial
 
-pytestmark = [
-    pytest.mark.xdist_group("mlflow"),
-]
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 MEAN = name_confirmed(0.5, "lambda_0", "mean")
 

@@ -16,9 +16,7 @@ from distprune.tracking.sender import LAST_DELIVERY_S
 from tests.tracking.conftest import Tracked, strip
 from tests.tracking.events import run_trial
 
-pytestmark = [
-    pytest.mark.xdist_group("mlflow"),
-]
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 
 class Absent:

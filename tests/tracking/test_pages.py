@@ -8,9 +8,7 @@ from distprune.tracking.pages import build_run_page, find_study_page
 from tests.tracking.conftest import Tracked
 from tests.tracking.events import run_trial
 
-pytestmark = [
-    pytest.mark.xdist_group("mlflow"),
-]
+pytestmark = pytest.mark.xdist_group("mlflow")
 ROOT = "http://127.0.0.1:5000"
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from distprune.core.mask import Mask
 from distprune.library.history import Outcome, TrialEnded, TrialStarted
 from distprune.tracking import naming
+from distprune.tracking.lookup import find_runs
 from distprune.trial.usage import StageUse
 from tests.tracking.conftest import PNG, Tracked, strip
 from tests.tracking.events import BEGIN, LEVELS, make_level, run_trial
 
-pytestmark = [
-    pytest.mark.xdist_group("mlflow"),
-]
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 
 def test_trials_are_nested_in_their_study(study: Tracked) -> None:
@@ -213,6 +213,37 @@ def test_orphans_are_adopted(study: Tracked) -> None:
     study.track([*run_trial()])
     (new_parent,), (trial,) = study.find(naming.KIND_STUDY), study.find(naming.KIND_TRIAL)
     assert trial.data.tags["mlflow.parentRunId"] == new_parent.info.run_id != parent.info.run_id
+
+
+def test_server_is_searched_equally_often_for_few_and_many_trials(
+    study: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each search takes longer, the more runs there are."""
+    searches: list[str] = []
+    search = MlflowClient.search_runs
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        searches.append(options.get("filter_string", ""))
+        return search(*arguments, **options)
+
+    def count(*numbers: int) -> int:
+        searches.clear()
+        study.track([event for number in numbers for event in run_trial(number)])
+        return len(searches)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", note)
+    assert count(0, 1) == 2  # of the study, of its trials
+    assert count(0, 1, 2) == 2
+    assert count(0, 1, 2, 3) == 2
+    assert len(study.find(naming.KIND_TRIAL)) == 4
+
+
+def test_all_pages_of_a_search_are_read(study: Tracked) -> None:
+    study.track([event for number in range(3) for event in run_trial(number)])
+    experiment = study.client.get_experiment_by_name(naming.name_experiment(study.name))
+    tags = {naming.KIND: naming.KIND_TRIAL}
+    found = find_runs(study.client, experiment.experiment_id, tags, page_size=2)
+    assert sorted(run.data.tags[naming.TRIAL] for run in found) == ["0", "1", "2"]
 
 
 def test_the_environment_of_mlflow_has_no_say(
