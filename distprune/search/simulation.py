@@ -80,7 +80,8 @@ class Room:
     Attributes:
         slots: Stages that run at a time.
         concurrent: Trials that run at a time.
-        worker_start_s: Seconds that the first stage of each worker process takes longer.
+        worker_start_s: Seconds that the first stage of each worker process takes longer; the
+            processes of trials, which start together and are used again, take as long.
         keeps_workers: Whether a process runs more than one stage.
     """
 
@@ -124,6 +125,7 @@ def simulate(study: PlannedStudy, room: Room, goes_on: GoesOn) -> Course:
     cluster = _Cluster(room)
     cluster.run([_ask_for(study.shared)], 1)
     shared_s = cluster.clock
+    cluster.clock += room.worker_start_s if study.trials else 0.0
     needed: list[PricedStage] = []
     arrivals: list[tuple[int, int, PricedStage]] = []
 

@@ -137,15 +137,15 @@ def test_large_stage_waits_until_its_cores_are_free() -> None:
     assert course.seconds == 10 + 3 + 5 + 1
 
 
-def test_first_stage_of_each_worker_takes_longer() -> None:
-    """The dense model begins the first worker, `b` the second."""
+def test_processes_take_time_to_start() -> None:
+    """The dense model begins the first worker, `b` the second; between them, those of the trials."""
     room = Room(slots=2, concurrent=2, worker_start_s=7.0)
     course = play((level(stage("a", 4)),), (level(stage("b", 4)),), room=room)
     assert course.shared_s == 17
-    assert course.seconds == 17 + (7 + 4) + 1
+    assert course.seconds == 17 + 7 + (7 + 4) + 1
     room = Room(slots=2, concurrent=2, worker_start_s=7.0, keeps_workers=False)
     course = play((level(stage("a", 4), stage("b", 4)),), room=room)
-    assert course.seconds == 17 + 11 + 11 + 8
+    assert course.seconds == 17 + 7 + 11 + 11 + 8
 
 
 @pytest.mark.parametrize(("qualities", "best"), [((0.1, 0.9), "b"), ((0.9, 0.1), "a")])
