@@ -138,7 +138,7 @@ def test_large_stage_waits_until_its_cores_are_free() -> None:
 
 
 def test_processes_take_time_to_start() -> None:
-    """The dense model begins the first worker, `b` the second; between them, those of the trials."""
+    """First the dense model's worker, then the trials', then the worker of `b`."""
     room = Room(slots=2, concurrent=2, worker_start_s=7.0)
     course = play((level(stage("a", 4)),), (level(stage("b", 4)),), room=room)
     assert course.shared_s == 17
