@@ -23,6 +23,13 @@ from distprune.search.stopping_rule import make_rule
 from distprune.search.study_file import Study
 from distprune.trial.spec import TrialSpec
 
+MOST_ROUNDS = 25
+"""Times that a study is played through, each with another answer of what is good."""
+
+DRAWN_TRIALS = 1_200
+"""Trials of all rounds; Optuna takes longer for each trial of a large study, and its rounds differ
+less from each other."""
+
 FALL = 0.5
 """Strength of a setting over that of the next stronger one: few settings matter (Bergstra and
 Bengio, "Random Search for Hyper-Parameter Optimization", 2012, section 4); the number is ours."""
@@ -98,6 +105,21 @@ class Landscape:
         """Draw how good a trial is; settings that have no effect in it are absent."""
         effects = sum(self.effects[name].judge(value) for name, value in values.items())
         return effects + NOISE * float(generator.normal())
+
+
+def draw_rounds(
+    study: Study, comparable: int, concurrent: int, folder: Path
+) -> tuple[tuple[DrawnTrial, ...], ...]:
+    """Draw the rounds in which a study is played through; for the arguments see `draw_search`."""
+    return tuple(
+        draw_search(study, comparable, concurrent, folder, number)
+        for number in range(count_rounds(study.spec.num_trials))
+    )
+
+
+def count_rounds(num_trials: int) -> int:
+    """Return how often a study of so many trials is played through."""
+    return min(MOST_ROUNDS, max(1, DRAWN_TRIALS // num_trials))
 
 
 def draw_search(

@@ -23,7 +23,7 @@ from distprune.search.cluster import (
     resolve_resources,
 )
 from distprune.search.cluster_timing import time_on_cluster
-from distprune.search.made_up_search import draw_search
+from distprune.search.made_up_search import draw_rounds
 from distprune.search.objective import find_comparable, open_objective
 from distprune.search.planned_trials import AskedStages, ask_study, draw_target
 from distprune.search.simulation import Course, PlannedStudy, Room, simulate
@@ -38,13 +38,6 @@ from distprune.tasks.prepared import PreparedTask, SplitName
 from distprune.trial.context import TrialContext
 from distprune.trial.stage_kinds import EVALUATION_BATCHES
 from distprune.trial.stage_timing import TimingJob, Timings, make_miniature
-
-MOST_ROUNDS = 25
-"""Times that a study is played through, each with another answer of what is good."""
-
-DRAWN_TRIALS = 1_200
-"""Trials of all rounds; Optuna takes longer for each trial of a large study, and its rounds differ
-less from each other."""
 
 LEFT_OUT = (
     "stages that the storage has already",
@@ -127,11 +120,7 @@ class _Planner:
             context = replace(context, precision=ask_precision(study.base.precision, resources))
             start_s = time.monotonic() - began
             self.notify("Drawing trials")
-            concurrent = count_concurrent(resources)
-            rounds = [
-                draw_search(study, comparable, concurrent, self.scratch, number)
-                for number in range(count_rounds(study.spec.num_trials))
-            ]
+            rounds = draw_rounds(study, comparable, count_concurrent(resources), self.scratch)
             asked = ask_study(study, context, rounds, self.scratch)
             self.notify(f"Timing {', '.join(sorted(map(str, asked.samples)))}")
             capacity = measure_capacity(resources)
@@ -188,11 +177,6 @@ def make_room(resources: ResourcesSpec, capacity: Capacity, worker_start_s: floa
         # See `distprune.search.stage_broker.make_stage_task`.
         keeps_workers=not resources.gpus_per_stage or capacity.node_gpus == 1,
     )
-
-
-def count_rounds(num_trials: int) -> int:
-    """Return how often a study of so many trials is played through."""
-    return min(MOST_ROUNDS, max(1, DRAWN_TRIALS // num_trials))
 
 
 def play(study: Study, planned: PlannedStudy, room: Room, comparable: int) -> Course:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distprune.search.made_up_search import FALL, Effect, Landscape, draw_search
+from distprune.search.made_up_search import FALL, Effect, Landscape, count_rounds, draw_search
 from distprune.search.proposals import Proposer
 from distprune.search.space import Parameter, RangeKind
 from tests.search.synthetic import make_study
@@ -87,6 +87,11 @@ def test_a_round_is_drawn_again_alike_and_another_one_differs(tmp_path: Path) ->
     other = draw_search(study, 1, 2, tmp_path, 1)
     assert [trial.quality for trial in other] != [trial.quality for trial in first]
     assert [trial.spec for trial in other] != [trial.spec for trial in first]
+
+
+@pytest.mark.parametrize(("num_trials", "rounds"), [(1, 25), (48, 25), (100, 12), (5_000, 1)])
+def test_large_studies_are_played_through_less_often(num_trials: int, rounds: int) -> None:
+    assert count_rounds(num_trials) == rounds
 
 
 def test_sampler_learns_and_a_random_one_does_not(tmp_path: Path) -> None:

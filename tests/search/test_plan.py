@@ -1,4 +1,4 @@
-"""A study's plan: its rounds, and all of it on a tiny study."""
+"""A study's plan: a round of it, and all of it on a tiny study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distprune.search import plan as module
-from distprune.search.plan import PlanRequest, count_rounds, plan_study, play
+from distprune.search.plan import PlanRequest, plan_study, play
 from distprune.search.simulation import PlannedLevel, PlannedStudy, PricedStage, Room
 from distprune.search.study_file import check_study
 from tests.cli.tiny_search import tiny_values
@@ -39,11 +39,6 @@ def test_rule_of_the_study_stops_trials() -> None:
 
     assert reach(0.1, 0.2, 0.3, 0.4) == [4, 4, 4]
     assert reach(0.4, 0.3, 0.2, 0.1) == [4, 1, 1]
-
-
-@pytest.mark.parametrize(("num_trials", "rounds"), [(1, 25), (48, 25), (100, 12), (5_000, 1)])
-def test_large_studies_are_played_through_less_often(num_trials: int, rounds: int) -> None:
-    assert count_rounds(num_trials) == rounds
 
 
 @pytest.mark.slow
