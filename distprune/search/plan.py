@@ -43,7 +43,8 @@ LEFT_OUT = (
     "stages that the storage has already",
     "which settings are good, and how good: made up, and Optuna learns from that",
     "importance is made up, so what trials share because their importance agrees is not known",
-    "trials that diverge or fail, machines that are lost, and what else runs on the machines",
+    "trials that diverge or fail, and machines that are lost",
+    "what else runs on the machines; on a small one, the search itself",
     "a storage that is slower than the workers' own disks; downloads",
     "the start of the command, and figures and tracking at its end",
 )
