@@ -14,7 +14,6 @@ import platform
 import secrets
 import time
 from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -53,10 +52,6 @@ LOSSES = (NodeDiedError, LocalRayletDiedError, LostNodeError, PreemptedError)
 
 LOOK_S = 2.0
 """Seconds between two looks at the cluster while there is work: it may grow, or lose nodes."""
-
-SIGN_OF_LIFE_S = 10.0
-"""Seconds after which who waits for an answer does something about it. An answer that a cut of the
-network has swallowed is missed by Ray only minutes later, unless something is sent the same way."""
 
 PAUSES_S = (1.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds before a stage starts again, by how often it did; then the last of them. A node that was
@@ -138,9 +133,6 @@ class StageBroker:
             self._follower = asyncio.ensure_future(self._follow_cluster())
         return await asyncio.shield(task)
 
-    async def take_sign_of_life(self) -> None:
-        """Do nothing; see `SIGN_OF_LIFE_S`."""
-
     async def note_node(self, token: str, node: str) -> None:
         """Note on which node a stage has begun."""
         self._places.note(token, node)
@@ -206,15 +198,7 @@ class StageBroker:
         run = Run(ray.get_runtime_context().current_actor, secrets.token_hex(8))
         with self._places.follow(run.token) as loss:
             answer = task.options(**options).remote(request, self._store, cpus, gpus, run)
-            return await _await_unless(loss, answer, self._wait_until_stored(request.key))
-
-    async def _wait_until_stored(self, key: str) -> bool:
-        """Return once a stage that runs is stored, should its answer be lost."""
-        while True:
-            await asyncio.sleep(SIGN_OF_LIFE_S)
-            with suppress(StorageError):  # the stage itself says so if that lasts
-                if await asyncio.to_thread(self._store.has, key):
-                    return True
+            return await _await_unless(loss, answer)
 
     def _count_cpus(self, request: StageRequest) -> int:
         """Return the cores of a stage; one that all trials wait for gets those of a node."""
@@ -242,21 +226,18 @@ class StageBroker:
         return measure_capacity(self._resources)
 
 
-async def _await_unless(
-    loss: asyncio.Event, answer: Awaitable[bool], stored: Awaitable[bool]
-) -> bool:
-    """Return the answer of a task, or that its result is stored, unless its node is lost before."""
-    answered, seen = (asyncio.ensure_future(_wait_for(one)) for one in (answer, stored))
+async def _await_unless(loss: asyncio.Event, answer: Awaitable[bool]) -> bool:
+    """Return the answer of a task, unless its node is lost before."""
+    answered = asyncio.ensure_future(_wait_for(answer))
     lost = asyncio.ensure_future(loss.wait())
     try:
-        await asyncio.wait({answered, seen, lost}, return_when=asyncio.FIRST_COMPLETED)
-        for done in (answered, seen):
-            if done.done():
-                return done.result()
+        await asyncio.wait({answered, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            return answered.result()
         raise LostNodeError("the node of the stage was lost")
     finally:
-        for waiting in (answered, seen, lost):
-            waiting.cancel()
+        answered.cancel()
+        lost.cancel()
 
 
 async def _wait_for(answer: Awaitable[bool]) -> bool:
@@ -299,17 +280,11 @@ class RayExecutor:
             return False
         urgency = Urgency.of(request.stage, self.levels_left)
         try:
-            return self._wait_for(self.broker.ensure.remote(request, urgency))
+            computed: bool = ray.get(self.broker.ensure.remote(request, urgency))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, DistpruneError):
                 raise error.cause from None
             raise
-
-    def _wait_for(self, answer: Any) -> bool:
-        """Wait for the broker's answer; see `SIGN_OF_LIFE_S`."""
-        while not ray.wait([answer], timeout=SIGN_OF_LIFE_S)[0]:
-            self.broker.take_sign_of_life.remote()
-        computed: bool = ray.get(answer)
         return computed
 
 
