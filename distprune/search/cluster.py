@@ -20,7 +20,15 @@ from distprune.errors import ConfigError
 from distprune.search.address import check_address, check_token, explain_refusal, use_token
 from distprune.search.spec import ResourcesSpec
 
-QUIET = {
+KEEPALIVE = {
+    "RAY_grpc_client_keepalive_time_ms": "15000",
+    "RAY_grpc_client_keepalive_timeout_ms": "30000",
+}
+"""Who waits for an answer of another node asks after 15 s whether the connection is still there,
+not after 5 minutes: a cut of the network that is too short for the node to be given up may swallow
+the answer."""
+
+QUIET = KEEPALIVE | {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,7 +44,7 @@ QUIET = {
 
 # Threads that wait for each other by spinning lose a core each wherever another process wants it:
 # a training step on two shared cores took seven times as long.
-WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = KEEPALIVE | {
     "OMP_WAIT_POLICY": "PASSIVE",
     # Every layer of a compact model has shapes of its own, and kernels are compiled for a shape.
     # With the 1,024 that are kept otherwise the stages of a study take a tenth longer, and a worker

@@ -294,3 +294,10 @@ def test_nothing_is_collected_while_ray_shuts_down(
         disconnect()
     assert seen == [(False, 1)]
     assert gc.isenabled()
+
+
+def test_connections_are_watched_by_driver_and_workers() -> None:
+    """Ray's settings are what the processes read from their environment."""
+    workers = make_environment(verbose=False, ship_code=False)["env_vars"]
+    for environment in (cluster.QUIET, workers):
+        assert cluster.KEEPALIVE.items() <= environment.items()
