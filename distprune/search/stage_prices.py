@@ -88,12 +88,13 @@ def price_study(
         milestones: Sparsities of the study's grid, increasing.
     """
     reference = next(request for request in asked.shared if request.stage == "evaluate")
+    shared, report = tuple(map(prices.price, asked.shared)), prices.price_report(reference)
     return tuple(
         PlannedStudy(
-            shared=tuple(map(prices.price, asked.shared)),
+            shared=shared,
             trials=tuple(tuple(_price_levels(trial, prices, milestones)) for trial in trials),
             qualities=tuple(trial.quality for trial in trials),
-            report=prices.price_report(reference),
+            report=report,
         )
         for trials in asked.rounds
     )
