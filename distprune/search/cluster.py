@@ -239,6 +239,12 @@ def list_living() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def name_address_resource(node_id: str) -> str:
+    """Return the name of the resource that Ray gives the nodes of an address; each has 1 of it."""
+    (address,) = (n["NodeManagerAddress"] for n in ray.nodes() if n["NodeID"] == node_id)
+    return f"node:{address}"
+
+
 def _identify(nodes: Iterable[dict[str, Any]]) -> frozenset[str]:
     return frozenset(str(node["NodeID"]) for node in nodes)
 

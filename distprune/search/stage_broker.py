@@ -29,7 +29,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distprune.errors import DistpruneError, DivergedTrialError, StageError, StorageError
-from distprune.search.cluster import Capacity, measure_capacity
+from distprune.search.cluster import Capacity, measure_capacity, name_address_resource
 from distprune.search.node_losses import NodeLosses
 from distprune.search.spec import ResourcesSpec
 from distprune.search.stage_places import LostNodeError, StagePlaces
@@ -291,11 +291,15 @@ class RayExecutor:
 def start_broker(store: Store, resources: ResourcesSpec) -> Any:
     """Start the broker of a study on the connected cluster, on the driver's node if it can be.
 
-    There it is not lost with nodes that come and go.
+    There it is not lost with nodes that come and go. An actor that asks for no resource is handed
+    to any node (ray 2.60, `GcsActorScheduler::SelectForwardingNode`), which keeps it if it is young
+    and does not know the driver's node yet; one that asks for something, to the driver's.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    node = ray.get_runtime_context().get_node_id()
+    here = NodeAffinitySchedulingStrategy(node, soft=True)
     broker: Any = StageBroker
-    return broker.options(scheduling_strategy=here).remote(store, resources)
+    options = {"scheduling_strategy": here, "resources": {name_address_resource(node): 0.001}}
+    return broker.options(**options).remote(store, resources)
 
 
 @cache

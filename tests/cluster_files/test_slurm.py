@@ -22,7 +22,10 @@ STUBS = {
     "hostname": 'echo "10.1.2.3 fe80::1 "\n',
     "ray": 'echo "ray $1 auth=$RAY_AUTH_MODE,${#RAY_AUTH_TOKEN}" >> "$LOG"\n'
     "[[ $1 != start ]] || exec sleep 60\n",
-    "python": 'echo "python $*" >> "$LOG"\n[[ -z $LASTS ]] || exec sleep "$LASTS"\nexit "$CODE"\n',
+    # A study is over only when all of its cluster has started.
+    "python": 'echo "python $*" >> "$LOG"\n[[ -z $LASTS ]] || exec sleep "$LASTS"\n'
+    'until (($(grep -c "^ray start" "$LOG") == (SLURM_JOB_NUM_NODES > 1 ? 2 : 1)))\n'
+    'do sleep 0.05; done\nexit "$CODE"\n',
 }
 
 
@@ -127,9 +130,9 @@ def test_allocation_that_ends_is_queued_again(allocation: Allocation) -> None:
     limit = time.monotonic() + 30
     while not allocation.find("python -m distprune") and time.monotonic() < limit:
         time.sleep(0.05)
-    time.sleep(0.3)
     process.send_signal(signal.SIGUSR1)
     out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, out
     assert "queued again" in out
     assert allocation.find("requeue") == ["scontrol requeue 4711"]
     left = subprocess.run(["pgrep", "-xf", "sleep 61"], capture_output=True, check=False).stdout

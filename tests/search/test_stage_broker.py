@@ -17,7 +17,7 @@ import ray
 
 from distprune.errors import ConfigError, DivergedTrialError, StageError
 from distprune.search import stage_broker
-from distprune.search.cluster import Capacity
+from distprune.search.cluster import Capacity, name_address_resource
 from distprune.search.spec import ResourcesSpec
 from distprune.search.stage_broker import (
     TASK_RETRIES,
@@ -260,6 +260,13 @@ def make_prepare_request(checkpoint: Path, task: Path, max_length: int) -> Stage
 @pytest.mark.filterwarnings("ignore")
 class TestOnRay:
     """One broker and one worker for all of it, as starting them takes longest."""
+
+    def test_broker_asks_for_something_of_the_drivers_node(self, store: Store) -> None:
+        """Who asks for nothing is given to any node."""
+        broker = start_broker(store, ResourcesSpec())
+        context = ray.get_runtime_context
+        granted = ray.get(broker.__ray_call__.remote(lambda _: context().get_assigned_resources()))
+        assert granted == {name_address_resource(context().get_node_id()): 0.001}
 
     def test_stage_is_stored_and_its_error_is_ours(
         self, store: Store, mlm_checkpoint: Path, word_task: Path
