@@ -1,6 +1,7 @@
 """Settings that all tests share."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from tests.tiny_study import save_checkpoint, write_task
 
 # Before torch is imported: on tiny models, threads of parallel workers wait for each other (6 x).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A script's background jobs ignore Ctrl-C, and so does all that they start; some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Shared machines stall: a slow example is no failure. The same examples everywhere, every time.
 settings.register_profile("distprune", deadline=None, derandomize=True, max_examples=40)
