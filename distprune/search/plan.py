@@ -37,7 +37,13 @@ from distprune.store.store import Store
 from distprune.tasks.prepared import PreparedTask, SplitName
 from distprune.trial.context import TrialContext
 from distprune.trial.stage_kinds import EVALUATION_BATCHES
-from distprune.trial.stage_timing import TimingJob, Timings, make_miniature
+from distprune.trial.stage_timing import (
+    Miniature,
+    TimingJob,
+    Timings,
+    count_batch_lengths,
+    make_miniature,
+)
 
 LEFT_OUT = (
     "stages that the storage has already",
@@ -126,13 +132,15 @@ class _Planner:
             self.notify(f"Timing {', '.join(sorted(map(str, asked.samples)))}")
             capacity = measure_capacity(resources)
             shared_cpus = max(capacity.shared_cpus, resources.cpus_per_stage)
-            job = self._make_job(asked, context, store, resources)
+            data = self._open_data(context, store, resources)
+            job = self._make_job(asked, context, data)
             timings = time_on_cluster(job, resources, shared_cpus)
             room = make_room(resources, capacity, timings.start_s)
         self.notify("Playing the study through")
         prices = PriceList(
             timings=timings.kinds,
             context=context,
+            lengths=data.count_lengths(),
             target=draw_target(study, context),
             shared_slots=shared_cpus // resources.cpus_per_stage,
         )
@@ -149,24 +157,50 @@ class _Planner:
         pruning = self.study.base.pruning
         return find_comparable(objective, self.study.milestones, context.shape, pruning)
 
-    def _make_job(
-        self, asked: AskedStages, context: TrialContext, store: Store, resources: ResourcesSpec
-    ) -> TimingJob:
+    def _open_data(self, context: TrialContext, store: Store, resources: ResourcesSpec) -> _Data:
         entry = store.find(context.prepared)
         assert entry is not None  # it was prepared a moment ago
         task = PreparedTask.open(entry.path("facts.json").parent)
         device = "cuda" if resources.gpus_per_stage else "cpu"
-        batch_sizes: dict[SplitName, int] = {
-            "train": self.study.base.fine_tuning.batch_size,
-            "search": EVALUATION_BATCHES[device],
-        }
+        return _Data(task, self.study.base.fine_tuning.batch_size, device)
+
+    def _make_job(self, asked: AskedStages, context: TrialContext, data: _Data) -> TimingJob:
         return TimingJob(
             context=context,
             spec=self.study.base,
             samples=tuple(s for kind, s in asked.samples.items() if kind.stage != "dense"),
             target=draw_target(self.study, context),
-            miniature=make_miniature(task, batch_sizes),
+            miniature=data.make_miniature(),
         )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The data of a study, and the batches that its stages make of it."""
+
+    task: PreparedTask
+    train_batch: int
+    device: str
+
+    @property
+    def batch_sizes(self) -> dict[SplitName, int]:
+        evaluated = EVALUATION_BATCHES[self.device]
+        return {"train": self.train_batch, "search": evaluated, "report": evaluated}
+
+    def count_lengths(self) -> dict[str, int]:
+        """Count the different lengths of the batches of each split."""
+        from distprune.trial.work.batches import measure_lengths
+
+        return {
+            name: count_batch_lengths(measure_lengths(self.task.split(name)), size, self.device)
+            for name, size in self.batch_sizes.items()
+        }
+
+    def make_miniature(self) -> Miniature:
+        """Choose a few batches of the splits that are needed for a timing."""
+        needed = self.batch_sizes
+        del needed["report"]
+        return make_miniature(self.task, needed, self.device)
 
 
 def make_room(resources: ResourcesSpec, capacity: Capacity, worker_start_s: float) -> Room:

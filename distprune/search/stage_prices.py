@@ -14,26 +14,34 @@ from distprune.search.simulation import PlannedLevel, PlannedStudy, PricedStage
 from distprune.trial.context import TrialContext
 from distprune.trial.reporter import count_levels_left
 from distprune.trial.request import StageRequest
-from distprune.trial.stage_kinds import StageKind, count_examples, find_kind, find_mask
+from distprune.trial.stage_kinds import (
+    StageKind,
+    count_examples,
+    count_lengths,
+    find_kind,
+    find_mask,
+)
 from distprune.trial.stage_timing import StageTiming, Timings
 
 
 @dataclass(frozen=True)
 class PriceList:
-    """Prices of stages: what a kind takes beside its examples, and seconds an example.
+    """Prices of stages: what a kind takes in any case, for each new length, and for each example.
 
-    These lie between the dense model's and the compact one's, by the multiply-accumulates that a
+    The last lie between the dense model's and the compact one's, by the multiply-accumulates that a
     mask removes.
 
     Attributes:
         timings: By kind of stage.
         context: Facts of the study.
+        lengths: Different lengths of the batches of each split.
         target: A mask of the size that the compact model was timed with.
         shared_slots: Ordinary stages that one takes the cores of which all trials wait for.
     """
 
     timings: Mapping[StageKind, StageTiming]
     context: TrialContext
+    lengths: Mapping[str, int]
     target: Mask
     shared_slots: int
 
@@ -44,11 +52,12 @@ class PriceList:
         share = self._share_removed(find_mask(request))
         example_s = _interpolate(timing.dense_s, timing.target_s, share)
         num_examples = count_examples(request, self.context.task.counts)
+        num_lengths = count_lengths(request, self.lengths, num_examples)
         return PricedStage(
             key=request.key,
             stage=request.stage,
             kind=str(kind),
-            seconds=timing.fixed_s + num_examples * example_s,
+            seconds=timing.fixed_s + num_lengths * timing.length_s + num_examples * example_s,
             slots=self.shared_slots if request.is_shared else 1,
             num_bytes=_interpolate(timing.dense_bytes, timing.target_bytes, share)
             * self._count_copies(request),
@@ -125,6 +134,7 @@ def combine_timings(parts: Sequence[Timings]) -> Timings:
     kinds = {
         kind: StageTiming(
             fixed_s=median(part.kinds[kind].fixed_s for part in parts),
+            length_s=median(part.kinds[kind].length_s for part in parts),
             dense_s=median(part.kinds[kind].dense_s for part in parts),
             target_s=median(part.kinds[kind].target_s for part in parts),
             dense_bytes=parts[0].kinds[kind].dense_bytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -68,3 +69,18 @@ def count_examples(request: StageRequest, counts: Mapping[str, int]) -> float:
         sampled = min(settings["examples"], counts["train"])
         return float(sampled * settings.get("mlm_draws", 1))
     return 0.0
+
+
+def count_lengths(request: StageRequest, lengths: Mapping[str, int], num_examples: float) -> int:
+    """Count the different lengths of batches that a stage meets, at most.
+
+    Args:
+        request: The stage.
+        lengths: Different lengths of the batches of each split.
+        num_examples: Examples that the stage sees.
+    """
+    settings = request.settings
+    if request.stage == "evaluate":
+        return lengths[settings["split"]]
+    batch_size = settings.get("recipe", settings).get("batch_size")
+    return min(lengths["train"], math.ceil(num_examples / batch_size)) if num_examples else 0

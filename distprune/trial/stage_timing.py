@@ -3,11 +3,13 @@
 A kind of stage runs three times, each time on a copy of the data of its own, so that nothing is
 found stored. The first run meets a model that the process has not computed with, as most stages of
 a study do; the second does not; the third sees several times the examples. Third less second is the
-time of the examples; first less its examples is what a stage takes beside them.
+time of the examples. First less second is that of the first batch of each length: CPUs compile
+their kernels for it. The data of a study have more lengths than a few batches of them.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,13 @@ from distprune.trial.context import TrialContext
 from distprune.trial.executor import run_stage
 from distprune.trial.request import StageRequest
 from distprune.trial.spec import TrialSpec
-from distprune.trial.stage_kinds import StageKind, count_examples, find_kind, find_mask
+from distprune.trial.stage_kinds import (
+    StageKind,
+    count_examples,
+    count_lengths,
+    find_kind,
+    find_mask,
+)
 from distprune.trial.stages import TrialStages
 
 NUM_BATCHES = 6
@@ -55,10 +63,12 @@ class Miniature:
     Attributes:
         files: For each run, content by path below the task's folder.
         counts: For each run, examples of each split.
+        lengths: Different lengths of the batches of each split.
     """
 
     files: Mapping[Run, Mapping[str, bytes]]
     counts: Mapping[Run, Mapping[str, int]]
+    lengths: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,8 @@ class StageTiming:
     """What one kind of stage takes.
 
     Attributes:
-        fixed_s: Seconds beside its examples: reading, compiling kernels, writing.
+        fixed_s: Seconds beside its batches: reading, writing.
+        length_s: Seconds that the first batch of a length takes longer with a model that is new.
         dense_s: Seconds an example with the dense model.
         target_s: Seconds an example with the compact model of the target's mask.
         dense_bytes: Size of what it stores of the dense model.
@@ -101,6 +112,7 @@ class StageTiming:
     """
 
     fixed_s: float
+    length_s: float
     dense_s: float
     target_s: float
     dense_bytes: int
@@ -122,19 +134,22 @@ class Timings:
     total_s: float
 
 
-def make_miniature(task: PreparedTask, batch_sizes: Mapping[SplitName, int]) -> Miniature:
+def make_miniature(
+    task: PreparedTask, batch_sizes: Mapping[SplitName, int], device: str
+) -> Miniature:
     """Choose batches of evenly spaced lengths.
 
     Args:
         task: The prepared task.
         batch_sizes: Examples of a batch, by split that is needed.
+        device: `cpu` or `cuda`, where they will be computed.
     """
     from distprune.trial.work.batches import measure_lengths
 
     splits = {name: task.split(name) for name in batch_sizes}
+    tokens = {name: measure_lengths(split) for name, split in splits.items()}
     rows = {
-        name: choose_rows(measure_lengths(splits[name]), size, NUM_BATCHES)
-        for name, size in batch_sizes.items()
+        name: choose_rows(tokens[name], size, NUM_BATCHES) for name, size in batch_sizes.items()
     }
     written = {
         repetitions: _write_rows(
@@ -147,7 +162,25 @@ def make_miniature(task: PreparedTask, batch_sizes: Mapping[SplitName, int]) -> 
         counts={
             run: {str(name): len(rows[name]) * REPETITIONS[run] for name in rows} for run in Run
         },
+        lengths={
+            str(name): count_batch_lengths([tokens[name][row] for row in rows[name]], size, device)
+            for name, size in batch_sizes.items()
+        },
     )
+
+
+def count_batch_lengths(tokens: Sequence[int], batch_size: int, device: str) -> int:
+    """Count the different lengths of batches, padding included.
+
+    Args:
+        tokens: Tokens of each example.
+        batch_size: Examples of a batch.
+        device: `cpu` or `cuda`.
+    """
+    from distprune.trial.work.batches import LENGTH_MULTIPLES
+
+    longest = sorted(tokens, reverse=True)[::batch_size]
+    return len({math.ceil(number / LENGTH_MULTIPLES[device]) for number in longest})
 
 
 def _write_rows(task: PreparedTask, splits: Mapping[SplitName, Any]) -> dict[str, bytes]:
@@ -209,6 +242,7 @@ class _Timed:
     key: str
     seconds: float
     num_examples: float
+    num_lengths: int
     num_bytes: int
 
 
@@ -235,8 +269,11 @@ class _Bench:
         entry = self._store.find(request.key)
         assert entry is not None  # it was committed a moment ago
         if is_computed:
-            num_examples = count_examples(request, self._job.miniature.counts[self._run])
-            self._computed.append(_Timed(request.key, seconds, num_examples, entry.num_bytes))
+            small = self._job.miniature
+            num_examples = count_examples(request, small.counts[self._run])
+            num_lengths = count_lengths(request, small.lengths, num_examples)
+            timed = _Timed(request.key, seconds, num_examples, num_lengths, entry.num_bytes)
+            self._computed.append(timed)
         return is_computed
 
     def run(self, run: Run, spec: TrialSpec, ask: Ask) -> _Timed:
@@ -318,8 +355,16 @@ def _shorten(spec: TrialSpec) -> TrialSpec:
 def _sum_up(cold: _Timed, warm: _Timed, long: _Timed) -> StageTiming:
     """Return what a kind of stage takes with one model."""
     example_s = _time_example(warm, long)
-    fixed_s = max(0.0, cold.seconds - cold.num_examples * example_s)
-    return StageTiming(fixed_s, example_s, example_s, cold.num_bytes, cold.num_bytes)
+    length_s = max(0.0, cold.seconds - warm.seconds) / cold.num_lengths if cold.num_lengths else 0.0
+    batches_s = cold.num_examples * example_s + cold.num_lengths * length_s
+    return StageTiming(
+        fixed_s=max(0.0, cold.seconds - batches_s),
+        length_s=length_s,
+        dense_s=example_s,
+        target_s=example_s,
+        dense_bytes=cold.num_bytes,
+        target_bytes=cold.num_bytes,
+    )
 
 
 def _time_example(warm: _Timed, long: _Timed) -> float:

@@ -32,7 +32,7 @@ PLAN = Plan(
     ),
     room=Room(slots=2, concurrent=3),
     resources=ResourcesSpec(cpus_per_stage=4, gpus_per_stage=0.0),
-    timings=Timings({StageKind("evaluate"): StageTiming(1.0, 0.1, 0.05, 9, 8)}, 2.0, 61.0),
+    timings=Timings({StageKind("evaluate"): StageTiming(1.0, 0.2, 0.1, 0.05, 9, 8)}, 2.0, 61.0),
 )
 
 

@@ -43,10 +43,11 @@ def keep_first(heads: int, neurons: int) -> Mask:
 HALF, QUARTER_GONE = keep_first(2, 10), keep_first(3, 15)
 PRICES = PriceList(
     timings={
-        EVALUATE: StageTiming(2.0, 0.1, 0.06, 1000, 600),
-        DENSE: StageTiming(3.0, 0.2, 0.2, 500, 500),
+        EVALUATE: StageTiming(2.0, 0.5, 0.1, 0.06, 1000, 600),
+        DENSE: StageTiming(3.0, 0.0, 0.2, 0.2, 500, 500),
     },
     context=CONTEXT,
+    lengths={"train": 9, "search": 4, "report": 6},
     target=HALF,
     shared_slots=4,
 )
@@ -66,7 +67,7 @@ def test_price_lies_between_the_dense_and_the_compact_model(
 ) -> None:
     """Half of the units of the target's are gone, and so half of its multiply-accumulates."""
     priced = PRICES.price(evaluate(mask))
-    assert priced.seconds == pytest.approx(2.0 + 50 * example_s)
+    assert priced.seconds == pytest.approx(2.0 + 4 * 0.5 + 50 * example_s)
     assert priced.num_bytes == pytest.approx(num_bytes)
     assert (priced.stage, priced.kind, priced.slots) == ("evaluate", "evaluate", 1)
 
@@ -75,7 +76,7 @@ def test_report_split_is_another_stage_with_its_own_examples() -> None:
     request = evaluate(HALF)
     report = PRICES.price_report(request)
     assert report.key == evaluate(HALF, "report").key != request.key
-    assert report.seconds == pytest.approx(2.0 + 200 * 0.06)
+    assert report.seconds == pytest.approx(2.0 + 6 * 0.5 + 200 * 0.06)
 
 
 def test_dense_stage_takes_shared_cores_and_stores_its_snapshots() -> None:
@@ -109,8 +110,11 @@ def test_one_shot_reaches_all_milestones_at_once() -> None:
 
 def test_median_of_processes_and_the_slowest_start_count() -> None:
     def timed(seconds: float, start_s: float) -> Timings:
-        return Timings({EVALUATE: StageTiming(seconds, 1.0, 1.0, 7, 5)}, start_s, seconds)
+        return Timings(
+            {EVALUATE: StageTiming(seconds, 1.0 / seconds, 1.0, 1.0, 7, 5)}, start_s, seconds
+        )
 
     combined = combine_timings([timed(1.0, 9.0), timed(5.0, 0.0), timed(2.0, 1.0)])
     assert combined.kinds[EVALUATE].fixed_s == 2.0
+    assert combined.kinds[EVALUATE].length_s == 0.5
     assert (combined.start_s, combined.total_s) == (9.0, 5.0)

@@ -19,6 +19,7 @@ from distprune.trial.stage_timing import (
     _sum_up,
     _Timed,
     choose_rows,
+    count_batch_lengths,
     make_miniature,
     time_stages,
 )
@@ -40,23 +41,32 @@ def test_chosen_batches_are_evenly_spaced_by_length() -> None:
     assert choose_rows(lengths, batch_size=2, num_batches=1) == [5, 4]
 
 
-def timed(seconds: float, num_examples: float) -> _Timed:
-    return _Timed("key", seconds, num_examples, 10)
+def timed(seconds: float, num_examples: float, num_lengths: int = 0) -> _Timed:
+    return _Timed("key", seconds, num_examples, num_lengths, 10)
 
 
-def test_time_divides_into_examples_and_the_rest() -> None:
-    """10 examples more take 5 s more; of the 9 s of the first run 5 are for its examples."""
-    timing = _sum_up(timed(9.0, 10), timed(6.0, 10), timed(11.0, 20))
-    assert (timing.fixed_s, timing.target_s) == (4.0, 0.5)
+def test_time_divides_into_examples_lengths_and_the_rest() -> None:
+    """10 examples more take 5 s more; the model was new to the batches of 2 lengths, for 3 s."""
+    timing = _sum_up(timed(9.0, 10, 2), timed(6.0, 10, 2), timed(11.0, 20, 2))
+    assert (timing.fixed_s, timing.length_s, timing.target_s) == (1.0, 1.5, 0.5)
 
 
 def test_time_without_examples_is_fixed() -> None:
-    assert _sum_up(timed(2.0, 0), timed(1.0, 0), timed(1.0, 0)).fixed_s == 2.0
+    timing = _sum_up(timed(2.0, 0), timed(1.0, 0), timed(1.0, 0))
+    assert (timing.fixed_s, timing.length_s) == (2.0, 0.0)
 
 
 def test_no_time_is_negative() -> None:
-    timing = _sum_up(timed(1.0, 10), timed(2.0, 10), timed(1.5, 20))
-    assert (timing.fixed_s, timing.target_s) == (1.0, 0.0)
+    timing = _sum_up(timed(1.0, 10, 2), timed(2.0, 10, 2), timed(1.5, 20, 2))
+    assert (timing.fixed_s, timing.length_s, timing.target_s) == (1.0, 0.0, 0.0)
+
+
+def test_lengths_of_batches_are_those_that_they_are_padded_to() -> None:
+    """Batches of two, longest first: 9 (padded to 12), 7, 5 (both to 8), 1 (to 4)."""
+    tokens = [1, 9, 7, 6, 5, 5, 8]
+    assert count_batch_lengths(tokens, batch_size=2, device="cpu") == 3
+    assert count_batch_lengths(tokens, batch_size=7, device="cpu") == 1
+    assert count_batch_lengths(tokens, batch_size=2, device="cuda") == 2
 
 
 def make_small(study: TinyStudy) -> Miniature:
@@ -64,13 +74,14 @@ def make_small(study: TinyStudy) -> Miniature:
     entry = study.store.find(context.prepared)
     assert entry is not None
     return make_miniature(
-        PreparedTask.open(entry.path("facts.json").parent), {"train": 8, "search": 4}
+        PreparedTask.open(entry.path("facts.json").parent), {"train": 8, "search": 4}, "cpu"
     )
 
 
 def test_miniature_has_a_few_batches_of_the_data(study: TinyStudy, tmp_path: Path) -> None:
     small = make_small(study)
     assert small.counts[Run.COLD] == small.counts[Run.WARM] == {"train": 48, "search": 24}
+    assert small.lengths == {"train": 2, "search": 2}
     assert small.counts[Run.LONG] == {"train": 144, "search": 72}
     for run, folder in ((run, tmp_path / run) for run in Run):
         for name, content in small.files[run].items():
