@@ -14,6 +14,7 @@ from distprune.trial.request import StageRequest
 from distprune.trial.stage_kinds import EVALUATION_BATCHES
 from distprune.trial.stages import METRICS_FILE
 from distprune.trial.work.batches import iterate_batches
+from distprune.trial.work.even_widths import even_widths
 from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
 
 
@@ -24,13 +25,19 @@ def work(request: StageRequest, store: Store, folder: Path) -> None:
 
     settings = request.settings
     device = find_device()
-    model = load_input_model(request, store, "weights", Mask.unpack(settings["mask"]))
+    mask = Mask.unpack(settings["mask"])
+    model = load_input_model(request, store, "weights", mask)
     model.to(device).eval()
     task = open_task(request, store)
     dataset = task.split(settings["split"])
     rows_of_batches: list[int] = []
     outputs: list[torch.Tensor] = []  # on the device until the end: a copy would wait for it
-    with torch.no_grad(), autocast(device, settings["precision"]), only_first_token(model):
+    with (
+        torch.no_grad(),
+        autocast(device, settings["precision"]),
+        only_first_token(model),
+        even_widths(model, mask),
+    ):
         for rows, batch in iterate_batches(
             dataset,
             range(len(dataset)),

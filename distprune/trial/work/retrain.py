@@ -10,6 +10,7 @@ from distprune.methods.spec import Recipe
 from distprune.store.store import Store
 from distprune.trial.request import StageRequest
 from distprune.trial.stages import WEIGHTS_FILE
+from distprune.trial.work.even_widths import even_widths
 from distprune.trial.work.inputs import load_input_model, open_task
 from distprune.trial.work.training import train
 from distprune.trial.work.weights import save_weights
@@ -21,7 +22,8 @@ def work(request: StageRequest, store: Store, folder: Path) -> None:
     checkpoint = request.places["checkpoint"]
     mask = Mask.unpack(settings["mask"])
     model = load_input_model(request, store, "start", mask)
-    retrain(model, request, store)
+    with even_widths(model, mask):
+        retrain(model, request, store)
     save_weights(model, mask, checkpoint, settings["num_labels"], folder / WEIGHTS_FILE)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from distprune.core.importance import (
     measure_magnitude,
     scatter_importance,
 )
-from distprune.core.importance_scores import Criterion, Estimator, Importance
+from distprune.core.importance_scores import Criterion, Estimator, FloatArray, Importance
 from distprune.core.mask import Mask
 from distprune.core.units import UnitKind
 from distprune.models.checkpoint import load_masked_language_model, load_tokenizer
@@ -30,6 +30,7 @@ from distprune.trial.request import StageRequest
 from distprune.trial.stages import IMPORTANCE_FILE
 from distprune.trial.work.batches import iterate_batches
 from distprune.trial.work.cpu_gradients import fast_cpu_gradients
+from distprune.trial.work.even_widths import even_widths
 from distprune.trial.work.inputs import autocast, find_device, load_input_model, open_task
 from distprune.trial.work.masked_language import IGNORED_LABEL, mask_tokens
 from distprune.trial.work.weights import load_head
@@ -65,11 +66,27 @@ def _measure(request: StageRequest, store: Store) -> Importance:
     estimator = Estimator(settings["estimator"])
     # A gate of each token needs each token, and masked words are anywhere.
     is_cut = settings["objective"] != "mlm" and estimator is not Estimator.TOKEN
-    with fast_cpu_gradients(model), only_first_token(model) if is_cut else nullcontext():
+    with (
+        fast_cpu_gradients(model),
+        only_first_token(model) if is_cut else nullcontext(),
+        even_widths(model, mask),
+    ):
         measured = measure_importance(
             model, _iterate_inputs(request, task, device), example_losses, criterion, estimator
         )
-    return scatter_importance(measured, mask)
+    return scatter_importance(_leave_out_added(measured, mask), mask)
+
+
+def _leave_out_added(
+    measured: Mapping[UnitKind, list[FloatArray]], mask: Mask
+) -> dict[UnitKind, list[FloatArray]]:
+    """Leave out what `even_widths` has added behind the units of each layer."""
+    return {
+        kind: [
+            scores[:count] for scores, count in zip(measured[kind], mask[kind].sum(1), strict=True)
+        ]
+        for kind in UnitKind
+    }
 
 
 def _load_model(request: StageRequest, store: Store, mask: Mask) -> nn.Module:
