@@ -46,9 +46,9 @@ QUIET = KEEPALIVE | {
 # a training step on two shared cores took seven times as long.
 WORKER_ENVIRONMENT = KEEPALIVE | {
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Every layer of a compact model has shapes of its own, and kernels are compiled for a shape.
-    # With the 1,024 that are kept otherwise the stages of a study take a tenth longer, and a worker
-    # less memory (`python scripts/benchmark wall memory`).
+    # Kernels are compiled for a shape, and the layers of compact models have many. With the 1,024
+    # that are kept otherwise the stages of a study took a tenth longer, and a worker less memory,
+    # before `distprune.trial.work.even_widths` (`python scripts/benchmark wall memory`).
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
     # glibc gives the memory of large tensors back to the system after each operation, and the next
     # one waits for it again. In bytes; the second alone makes it worse.
