@@ -241,7 +241,7 @@ def list_living() -> list[dict[str, Any]]:
 
 def name_address_resource(node_id: str) -> str:
     """Return the name of the resource that Ray gives the nodes of an address; each has 1 of it."""
-    (address,) = (n["NodeManagerAddress"] for n in ray.nodes() if n["NodeID"] == node_id)
+    (address,) = (n["NodeManagerAddress"] for n in list_living() if n["NodeID"] == node_id)
     return f"node:{address}"
 
 

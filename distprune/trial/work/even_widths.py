@@ -39,11 +39,8 @@ def even_widths(model: Any, mask: Mask) -> Iterator[None]:
         mask: Its shape tells how wide the dense model is.
     """
     dense_width = mask[UnitKind.NEURON].shape[1]
-    widened = [
-        _Widened(part, part.second.in_features)
-        for part in describe_anatomy(model).parts
-        if _is_silent_at_zero(model)
-    ]
+    parts = describe_anatomy(model).parts if _is_silent_at_zero(model) else ()
+    widened = [_Widened(part, part.second.in_features) for part in parts]
     for layer in widened:
         layer.resize(_round_up(layer.width, dense_width))
     try:

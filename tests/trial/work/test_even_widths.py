@@ -15,6 +15,7 @@ from distprune.core.importance import measure_importance
 from distprune.core.importance_scores import Criterion, Estimator
 from distprune.core.mask import Mask
 from distprune.core.units import UnitKind
+from distprune.methods.ticket import Ticket
 from distprune.models.checkpoint import load_classifier
 from distprune.tasks.prepared import PreparedTask
 from distprune.trial.work import even_widths as module
@@ -139,3 +140,34 @@ def test_frozen_parameters_stay_frozen(study: TinyStudy) -> None:
     with even_widths(model, mask):
         assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_stages_compute_with_even_widths(study: TinyStudy) -> None:
+    """Scores, retraining and evaluation; no layer of theirs has an uneven width."""
+    mask = keep(5, 17)
+    own = set(mask[UnitKind.NEURON].sum(1).tolist())
+    even = {module._round_up(width, mask[UnitKind.NEURON].shape[1]) for width in own}
+    odd = own - even
+    assert odd
+    stages = study.make_stages()
+    start = stages.rewind(0.0)
+    seen: set[int] = set()
+
+    def note(layer: torch.nn.Module, inputs: Any) -> None:
+        if isinstance(layer, torch.nn.Linear):
+            seen.add(layer.in_features)
+
+    def watch(stage: Any) -> Any:
+        seen.clear()
+        result = stage()
+        assert even <= seen
+        assert odd.isdisjoint(seen)
+        return result
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        weights = watch(lambda: stages.retrain(start, mask))
+        watch(lambda: stages.evaluate_weights(weights, mask, "search"))
+        watch(lambda: stages.score_finetuned(Ticket(0, 0.0, mask, weights)))
+    finally:
+        hook.remove()
